@@ -1,0 +1,1 @@
+//! One criterion target per layer, and the side-by-side run against Prometheus.

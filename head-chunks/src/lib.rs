@@ -1,0 +1,1 @@
+//! Prometheus chunk encodings and memory-mapped head chunk files.

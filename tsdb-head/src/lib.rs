@@ -1,0 +1,1 @@
+//! The Prometheus head in Rust: series, label index, appenders, replay, truncation, queries.

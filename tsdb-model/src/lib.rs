@@ -1,0 +1,1 @@
+//! Prometheus TSDB data model: labels, histograms, staleness, varints; no I/O, no_std + alloc.

@@ -1,0 +1,1 @@
+//! Every record of the Prometheus write-ahead log, both directions, without a disk.

@@ -1,0 +1,3 @@
+//! cargo xtask: one place that drives everything.
+
+fn main() {}
