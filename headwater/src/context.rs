@@ -1,0 +1,115 @@
+//! What every command is given: how to print, and through which file system to read.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use tsdb_vfs::{FileKind, Fs, RealFs};
+
+use crate::times::Stamp;
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How this run talks to its user, and the file system it works on.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The file system of every command: the real one.
+    pub(crate) fs: Fs,
+    quiet: bool,
+    colour: bool,
+    local: bool,
+    stderr_is_terminal: bool,
+}
+
+impl Context {
+    /// Looks at the terminal and the environment once.
+    pub(crate) fn new(quiet: bool, colour: Colour, local: bool) -> Self {
+        let colour = match colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        };
+        let fs: Fs = std::sync::Arc::new(RealFs::new());
+        Self { fs, quiet, colour, local, stderr_is_terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// True if standard output may be coloured.
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// True if a progress bar may be drawn on stderr.
+    pub(crate) fn shows_progress(&self) -> bool {
+        self.stderr_is_terminal && !self.quiet
+    }
+
+    /// The time `ms` milliseconds after the epoch, in the zone the user asked for.
+    pub(crate) fn stamp(&self, ms: i64) -> Stamp {
+        Stamp { ms, local: self.local }
+    }
+
+    /// A message on stderr: only on a terminal, and never with `--quiet`.
+    pub(crate) fn say(&self, message: impl std::fmt::Display) {
+        if self.shows_progress() {
+            self.stderr_line(format_args!("{message}"));
+        }
+    }
+
+    /// A warning on stderr, on a terminal or not, but not with `--quiet`.
+    pub(crate) fn warn(&self, message: impl std::fmt::Display) {
+        if !self.quiet {
+            self.stderr_line(format_args!("warning: {message}"));
+        }
+    }
+
+    /// The error that ends the program, with its causes.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        self.stderr_line(format_args!("headwater: {error:#}"));
+    }
+
+    /// Sends what the layers log to stderr: warnings by default, more by `HEADWATER_LOG` (e.g. `debug`).
+    pub(crate) fn start_log(&self) {
+        let fallback = if self.quiet { "error" } else { "warn" };
+        let filter = tracing_subscriber::EnvFilter::try_from_env("HEADWATER_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(fallback));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(self.stderr_is_terminal && self.colour)
+            .with_target(false)
+            .without_time()
+            .init();
+    }
+
+    /// Fails unless `dir` is a directory that looks like a Prometheus data directory: it holds at least one of `wal`,
+    /// `wbl`, `chunks_head`, a block or a snapshot. Working on any other directory would be a mistake of the caller.
+    pub(crate) fn require_data_dir(&self, dir: &Path) -> Result<()> {
+        let entries = match self.fs.list(dir) {
+            Ok(entries) => entries,
+            Err(error) => bail!("{}: {error}", dir.display()),
+        };
+        let known = entries.iter().any(|entry| {
+            let name = entry.name.to_string_lossy();
+            matches!(entry.kind, FileKind::Dir)
+                && (matches!(&*name, "wal" | "wbl" | "chunks_head") || name.starts_with("chunk_snapshot."))
+        });
+        if !known {
+            bail!("{}: not a Prometheus data directory (no wal, wbl, chunks_head or snapshot in it)", dir.display());
+        }
+        Ok(())
+    }
+
+    fn stderr_line(&self, line: std::fmt::Arguments<'_>) {
+        // Nobody is left to tell if stderr is closed.
+        drop(writeln!(std::io::stderr().lock(), "{line}"));
+    }
+}
