@@ -1,1 +1,11 @@
 //! Prometheus chunk encodings and memory-mapped head chunk files.
+
+mod bits;
+mod encoding;
+mod error;
+mod window;
+pub mod xor;
+
+pub use bits::PIECE;
+pub use encoding::{Chunk, Encoding};
+pub use error::{ChunkFull, Counted, DecodeError, DecodeErrorKind};

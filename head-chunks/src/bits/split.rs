@@ -1,0 +1,85 @@
+//! A growing bit stream whose full 16-byte pieces leave, so that what stays fits a cache line.
+
+/// Bytes in a piece: what an append state hands to its caller whenever as many are full.
+pub const PIECE: usize = 16;
+
+const PIECE_BITS: u32 = PIECE as u32 * 8;
+
+/// The open end of a bit stream: the last bits that do not fill a [`PIECE`], and how many bits there are in all.
+///
+/// The accumulator is two words and not a `u128` so that a state's alignment is 8 and its owner can pack ids beside it;
+/// `beside` is four bytes of the owner's that would be padding otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SplitBits<B> {
+    /// The open piece, left-aligned, unused bits zero.
+    high: u64,
+    low: u64,
+    /// All bits so far, those that left included.
+    total: u32,
+    /// The owner's.
+    pub(crate) beside: B,
+}
+
+impl<B> SplitBits<B> {
+    /// Starts with `n` (at most 64) zero bits: the place of a header.
+    pub(crate) const fn starting_with_zeros(n: u32, beside: B) -> Self {
+        Self { high: 0, low: 0, total: n, beside }
+    }
+
+    /// Rebuilds the state behind `bits` bits of `stream`; bits of the last byte beyond that are dropped.
+    pub(crate) fn resume(stream: &[u8], bits: u32, beside: B) -> Self {
+        let mut open = [0; PIECE];
+        let from = bits as usize / 8 / PIECE * PIECE;
+        for (to, byte) in open.iter_mut().zip(stream.iter().skip(from)) {
+            *to = *byte;
+        }
+        let used = bits % PIECE_BITS;
+        let keep = if used == 0 { 0 } else { u128::MAX << (PIECE_BITS - used) };
+        let mut resumed = Self { high: 0, low: 0, total: bits, beside };
+        resumed.set(u128::from_be_bytes(open) & keep);
+        resumed
+    }
+
+    /// Zeroes the first `n` (at most 64) bits of the open piece.
+    pub(crate) fn clear_front(&mut self, n: u32) {
+        self.high &= u64::MAX.checked_shr(n).unwrap_or(0);
+    }
+
+    #[inline(always)]
+    fn open(&self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, open: u128) {
+        self.high = (open >> 64) as u64;
+        self.low = open as u64;
+    }
+
+    /// Bits so far.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.total
+    }
+
+    /// Appends the `n` low bits of `value` (the others zero), `n` from 0 to 127; a piece that fills goes to `emit`.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, value: u128, n: u32, emit: &mut impl FnMut([u8; PIECE])) {
+        debug_assert!(n < PIECE_BITS && value >> n == 0);
+        let room = PIECE_BITS - self.total % PIECE_BITS;
+        self.total += n;
+        if n < room {
+            self.set(self.open() | value << (room - n));
+        } else {
+            let spill = n - room;
+            emit((self.open() | value >> spill).to_be_bytes());
+            // Twice, because a shift by 128 has no meaning when nothing spills.
+            self.set(value << (PIECE_BITS - 1 - spill) << 1);
+        }
+    }
+
+    /// The bytes of the open piece, the last one padded with zero bits.
+    pub(crate) fn tail(&self) -> ([u8; PIECE], usize) {
+        (self.open().to_be_bytes(), (self.total % PIECE_BITS).div_ceil(8) as usize)
+    }
+}

@@ -1,0 +1,642 @@
+//! XOR chunks (encoding 1): floats as Gorilla writes them, with Prometheus' widths.
+//!
+//! ```text
+//! chunk    := count u16 BE, then a bit stream (most significant bit first, zero-padded to a byte)
+//! sample 0 := t zig-zag varint (whole bytes), value f64 in 64 bits
+//! sample 1 := t − t₀ uvarint (whole bytes), value
+//! sample n := dod, value
+//! dod      := 0                       (t − tₙ₋₁) − (tₙ₋₁ − tₙ₋₂) is 0
+//!           | 10    14 bits           −8,191 … 8,192
+//!           | 110   17 bits           −65,535 … 65,536
+//!           | 1110  20 bits           −524,287 … 524,288
+//!           | 1111  64 bits
+//! value    := 0                       the bits of the last value
+//!           | 10    significant bits  XOR with the last value, in the last window
+//!           | 11    leading zeros (5 bits), number of significant bits (6 bits, 0 means 64), those bits: a new window
+//! ```
+//!
+//! Widths of the dod are two's complement with one difference: the pattern `100…0` is the *positive* end of the range.
+//!
+//! Two ways to append: [`XorAppender`] owns its bytes; [`AppendState`] is 48 bytes without a buffer, for one that keeps a
+//! great many open chunks and wants each of them to touch one cache line a sample.
+
+use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
+use crate::window::Window;
+
+/// Bytes before the bit stream: the sample count.
+const HEADER: usize = 2;
+
+/// A chunk is cut before it exceeds 1,024 bytes, and a sample takes at most 19 bytes: the reference cuts a chunk *before*
+/// an append that finds more bytes than this in it.
+pub const MAX_BYTES_BEFORE_APPEND: u32 = 1024 - 19;
+
+/// The state of an open XOR chunk: the last sample, and the bits that do not fill a 16-byte piece yet.
+///
+/// Pieces that fill go to the caller, in order. The chunk's bytes are the pieces one behind the other, then the state's
+/// own tail, with the sample count in the first two bytes: [`AppendState::assemble`].
+///
+/// ```
+/// use head_chunks::xor::{AppendState, XorIter};
+/// let mut pieces = Vec::new();
+/// let mut state = AppendState::new();
+/// for i in 0..100 {
+///     state.append(i * 15_000, 7.5 * i as f64, &mut |piece| pieces.push(piece))?;
+/// }
+/// let mut bytes = Vec::new();
+/// state.assemble(pieces.iter().map(|piece| &piece[..]), &mut bytes);
+/// assert_eq!(bytes.len(), state.byte_len());
+/// assert_eq!(XorIter::new(&bytes)?.nth(99).unwrap()?, (1_485_000, 742.5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendState {
+    bits: SplitBits<Count>,
+    t: i64,
+    delta: u64,
+    value: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    samples: u16,
+    window: Window,
+}
+
+// One cache line has room for it, two segment ids and a minimum time.
+const _: () = assert!(size_of::<AppendState>() == 48 && align_of::<AppendState>() == 8);
+
+impl Default for AppendState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AppendState {
+    /// An empty chunk.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, Count { samples: 0, window: Window::NONE }),
+            t: 0,
+            delta: 0,
+            value: 0,
+        }
+    }
+
+    /// Continues an existing chunk: the state behind its last sample. The pieces that a caller has to keep are
+    /// `bytes[..bytes.len() / 16 * 16]` ([`AppendState::full_pieces`]).
+    ///
+    /// As in the reference, the state starts with the *reader's* window: a chunk in which no value has changed yet goes on
+    /// as if a 64-bit window had been written. So a resumed chunk may differ from one that was never interrupted, in bytes
+    /// though not in values.
+    ///
+    /// # Errors
+    /// When the bytes are not a sound XOR chunk.
+    pub fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut iter = XorIter::new(bytes)?;
+        if iter.total == 0 {
+            return Ok(Self::new());
+        }
+        for sample in iter.by_ref() {
+            sample?;
+        }
+        let beside = Count { samples: iter.total, window: iter.window };
+        let mut bits = SplitBits::resume(bytes, iter.bits.pos() as u32, beside);
+        if bits.len() < PIECE as u32 * 8 {
+            bits.clear_front(HEADER as u32 * 8);
+        }
+        let XorIter { t, delta, value, .. } = iter;
+        Ok(Self { bits, t, delta, value })
+    }
+
+    /// Appends a sample: `t` in milliseconds since the epoch, any value (the bits are kept, NaN payloads too). Full pieces
+    /// go to `emit`, at most two a sample.
+    ///
+    /// Times are not compared: a series' order is its owner's matter, and any `t` is stored exactly.
+    ///
+    /// # Errors
+    /// [`ChunkFull`] at 65,535 samples; nothing was changed.
+    #[inline]
+    pub fn append(&mut self, t: i64, value: f64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), ChunkFull> {
+        let value = value.to_bits();
+        let delta = t.wrapping_sub(self.t) as u64;
+        // 65,535, 0 and 1 in one comparison: the rare ones.
+        if self.bits.beside.samples.wrapping_add(1) < 3 {
+            return self.append_cold(t, value, emit);
+        }
+        let dod = delta.wrapping_sub(self.delta) as i64;
+        if dod != 0 {
+            let (bits, n) = dod_bits(dod);
+            self.bits.put(bits, n, emit);
+        }
+        let (bits, n) = self.value_bits(value);
+        // The 0 of an unchanged delta goes in with the value: one put for most samples.
+        self.bits.put(bits, n + u32::from(dod == 0), emit);
+        self.remember(t, delta, value);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_cold(&mut self, t: i64, value: u64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), ChunkFull> {
+        match self.bits.beside.samples {
+            0 => {
+                self.put_uvarint((t << 1 ^ t >> 63) as u64, emit);
+                self.bits.put(value.into(), 64, emit);
+                self.remember(t, 0, value);
+            }
+            1 => {
+                let delta = t.wrapping_sub(self.t) as u64;
+                self.put_uvarint(delta, emit);
+                let (bits, n) = self.value_bits(value);
+                self.bits.put(bits, n, emit);
+                self.remember(t, delta, value);
+            }
+            capacity => return Err(ChunkFull { capacity }),
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, t: i64, delta: u64, value: u64) {
+        (self.t, self.delta, self.value) = (t, delta, value);
+        self.bits.beside.samples += 1;
+    }
+
+    fn put_uvarint(&mut self, mut value: u64, emit: &mut impl FnMut([u8; PIECE])) {
+        while value >= 0x80 {
+            self.bits.put((value & 0x7f | 0x80).into(), 8, emit);
+            value >>= 7;
+        }
+        self.bits.put(value.into(), 8, emit);
+    }
+
+    /// The bits of a value and how many they are; a new window becomes the current one.
+    #[inline(always)]
+    fn value_bits(&mut self, value: u64) -> (u128, u32) {
+        let xor = value ^ self.value;
+        if xor == 0 {
+            return (0, 1);
+        }
+        let own = Window::of(xor);
+        let (prefix, prefix_len) = if self.bits.beside.window.covers(own) {
+            (0b10, 2)
+        } else {
+            self.bits.beside.window = own;
+            (0b11 << 11 | u128::from(own.leading) << 6 | u128::from(own.significant() & 63), 13)
+        };
+        let significant = self.bits.beside.window.significant();
+        (prefix << significant | u128::from(xor >> self.bits.beside.window.trailing), prefix_len + significant)
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn num_samples(&self) -> u16 {
+        self.bits.beside.samples
+    }
+
+    /// Time of the last sample; meaningless in an empty chunk.
+    #[must_use]
+    pub fn last_t(&self) -> i64 {
+        self.t
+    }
+
+    /// The last sample's value; meaningless in an empty chunk.
+    #[must_use]
+    pub fn last_value(&self) -> f64 {
+        f64::from_bits(self.value)
+    }
+
+    /// Length of the bit stream in bits, the 16 of the header included.
+    #[must_use]
+    pub fn bit_len(&self) -> u32 {
+        self.bits.len()
+    }
+
+    /// Length of the chunk in bytes, header included: what the reference compares with [`MAX_BYTES_BEFORE_APPEND`].
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.bits.len().div_ceil(8) as usize
+    }
+
+    /// How many pieces of 16 bytes were handed out since the chunk's start.
+    #[must_use]
+    pub fn full_pieces(&self) -> usize {
+        self.bits.len() as usize / 8 / PIECE
+    }
+
+    /// The bytes behind the pieces: the first `.1` of `.0`, fewer than 16.
+    ///
+    /// In a chunk without a full piece the first two of them are the place of the sample count, here 0.
+    #[must_use]
+    pub fn tail(&self) -> ([u8; PIECE], usize) {
+        self.bits.tail()
+    }
+
+    /// Appends the chunk's exact bytes to `out`: `pieces` (contiguous runs of the pieces, in any partition), the tail, and
+    /// the sample count at the front.
+    pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.reserve(self.byte_len());
+        for piece in pieces {
+            out.extend_from_slice(piece);
+        }
+        let (tail, len) = self.tail();
+        out.extend_from_slice(&tail[..len]);
+        debug_assert_eq!(out.len() - start, self.byte_len(), "pieces are missing or too many");
+        if let Some(count) = out.get_mut(start..start + HEADER) {
+            count.copy_from_slice(&self.bits.beside.samples.to_be_bytes());
+        }
+    }
+}
+
+/// The control bits and the value of a delta of deltas that is not 0.
+#[inline(always)]
+fn dod_bits(dod: i64) -> (u128, u32) {
+    let fits = |n: u32| -((1 << (n - 1)) - 1) <= dod && dod <= 1 << (n - 1);
+    let low = |n: u32| u128::from(dod as u64 & ((1 << n) - 1));
+    if fits(14) {
+        (0b10 << 14 | low(14), 16)
+    } else if fits(17) {
+        (0b110 << 17 | low(17), 20)
+    } else if fits(20) {
+        (0b1110 << 20 | low(20), 24)
+    } else {
+        (0b1111 << 64 | u128::from(dod as u64), 68)
+    }
+}
+
+/// An appender that keeps the chunk's bytes.
+///
+/// ```
+/// use head_chunks::xor::XorAppender;
+/// let mut appender = XorAppender::new();
+/// appender.append(1_000, 1.0)?;
+/// appender.append(16_000, 1.0)?;
+/// assert_eq!(appender.to_bytes()[..2], [0, 2]);
+/// # Ok::<(), head_chunks::ChunkFull>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct XorAppender {
+    state: AppendState,
+    pieces: Vec<u8>,
+}
+
+impl XorAppender {
+    /// An empty chunk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Continues an existing chunk, see [`AppendState::resume`].
+    ///
+    /// # Errors
+    /// When the bytes are not a sound XOR chunk.
+    pub fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let state = AppendState::resume(bytes)?;
+        Ok(Self { pieces: bytes[..state.full_pieces() * PIECE].to_vec(), state })
+    }
+
+    /// Appends a sample, see [`AppendState::append`].
+    ///
+    /// # Errors
+    /// [`ChunkFull`] at 65,535 samples; nothing was changed.
+    #[inline]
+    pub fn append(&mut self, t: i64, value: f64) -> Result<(), ChunkFull> {
+        let pieces = &mut self.pieces;
+        self.state.append(t, value, &mut |piece| pieces.extend_from_slice(&piece))
+    }
+
+    /// The state: last sample, number of samples, lengths.
+    #[must_use]
+    pub fn state(&self) -> &AppendState {
+        &self.state
+    }
+
+    /// Starts a new chunk in the same allocation.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.state = AppendState::new();
+    }
+
+    /// The chunk's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends the chunk's bytes to `out`.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.state.assemble([&self.pieces[..]], out);
+    }
+}
+
+/// Reads an XOR chunk: yields `(t, value)`, and ends behind the first error.
+///
+/// ```
+/// # use head_chunks::xor::{XorAppender, XorIter};
+/// let mut appender = XorAppender::new();
+/// appender.append(-5, f64::NEG_INFINITY)?;
+/// for sample in XorIter::new(&appender.to_bytes())? {
+///     assert_eq!(sample?, (-5, f64::NEG_INFINITY));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct XorIter<'a> {
+    bits: BitReader<'a>,
+    total: u16,
+    read: u16,
+    window: Window,
+    t: i64,
+    delta: u64,
+    value: u64,
+}
+
+impl<'a> XorIter<'a> {
+    /// Reads `bytes`, a whole chunk with its header. Bytes behind the last sample are ignored, as the reference does.
+    ///
+    /// # Errors
+    /// When there are fewer than the two bytes of the header.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let Some(count) = bytes.first_chunk() else {
+            return Err(header_error(HEADER, bytes));
+        };
+        Ok(Self {
+            bits: BitReader::new(bytes, HEADER * 8),
+            total: u16::from_be_bytes(*count),
+            read: 0,
+            window: Window::FULL,
+            t: 0,
+            delta: 0,
+            value: 0,
+        })
+    }
+
+    /// Samples not yet read, as the header promises.
+    #[must_use]
+    pub fn remaining(&self) -> u16 {
+        self.total - self.read
+    }
+
+    /// Advances to the first sample at or after `t`, the current one included if it was read already; `None` when there is
+    /// none. The sample is what [`Iterator::next`] would have returned.
+    pub fn seek(&mut self, t: i64) -> Option<Result<(i64, f64), DecodeError>> {
+        if self.read > 0 && self.t >= t {
+            return Some(Ok((self.t, f64::from_bits(self.value))));
+        }
+        self.find(|sample| sample.as_ref().map_or(true, |&(at, _)| at >= t))
+    }
+
+    /// Reads what is left into two columns, times and value. On an error they hold the samples before it.
+    ///
+    /// # Errors
+    /// When the bytes are not a sound XOR chunk.
+    pub fn columns(mut self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+        // A sample takes at least two bits: a header that lies cannot make us reserve more than the bytes could hold.
+        let left = usize::from(self.remaining()).min(self.bits.remaining() / 2);
+        times.reserve(left);
+        values.reserve(left);
+        while self.read != self.total {
+            self.step()?;
+            times.push(self.t);
+            values.push(f64::from_bits(self.value));
+        }
+        Ok(())
+    }
+
+    /// Decodes one sample into `self`; only while there is one.
+    #[inline(always)]
+    fn step(&mut self) -> Result<(), DecodeError> {
+        if self.read >= 2 {
+            self.step_dod();
+        } else {
+            self.step_start()?;
+        }
+        self.step_value()?;
+        if self.bits.overrun() {
+            return Err(self.truncated());
+        }
+        self.read += 1;
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn step_start(&mut self) -> Result<(), DecodeError> {
+        let start = self.bits.pos();
+        let overflow = |this: &Self| this.error(start, DecodeErrorKind::VarintOverflow);
+        if self.read == 0 {
+            self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
+            self.value = self.bits.read(64);
+        } else {
+            self.delta = self.bits.uvarint().ok_or_else(|| overflow(self))?;
+            self.t = self.t.wrapping_add(self.delta as i64);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn step_dod(&mut self) {
+        let word = self.bits.peek();
+        if word >> 63 != 0 {
+            let width = match word.leading_ones() {
+                1 => 14,
+                2 => 17,
+                3 => 20,
+                _ => 64,
+            };
+            let dod = if width == 64 {
+                self.bits.consume(4);
+                self.bits.read(64) as i64
+            } else {
+                let prefix = 2 + (width - 14) / 3;
+                self.bits.consume(prefix + width);
+                signed(word << prefix >> (64 - width), width)
+            };
+            self.delta = self.delta.wrapping_add(dod as u64);
+        } else {
+            self.bits.consume(1);
+        }
+        self.t = self.t.wrapping_add(self.delta as i64);
+    }
+
+    #[inline(always)]
+    fn step_value(&mut self) -> Result<(), DecodeError> {
+        if self.read == 0 {
+            return Ok(());
+        }
+        let word = self.bits.peek();
+        if word >> 63 == 0 {
+            self.bits.consume(1);
+            return Ok(());
+        }
+        if word >> 62 == 0b10 {
+            self.bits.consume(2);
+        } else {
+            self.bits.consume(13);
+            self.window = match Window::from_fields(word >> 57 & 31, word >> 51 & 63) {
+                Ok(window) => window,
+                Err(kind) => return Err(self.error(self.bits.pos() - 11, kind)),
+            };
+        }
+        self.value ^= self.bits.read(self.window.significant()) << self.window.trailing;
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn truncated(&self) -> DecodeError {
+        let end = self.bits.end() as u32;
+        self.error(self.bits.end(), DecodeErrorKind::Truncated { total: self.total, end })
+    }
+
+    #[cold]
+    fn error(&self, at: usize, kind: DecodeErrorKind) -> DecodeError {
+        // A field that reaches past the end was made of the zeros that stand in for it.
+        if self.bits.overrun() && !matches!(kind, DecodeErrorKind::Truncated { .. }) {
+            return self.truncated();
+        }
+        DecodeError { sample: self.read.into(), bit: at as u64, kind }
+    }
+}
+
+impl Iterator for XorIter<'_> {
+    type Item = Result<(i64, f64), DecodeError>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.read == self.total {
+            return None;
+        }
+        match self.step() {
+            Ok(()) => Some(Ok((self.t, f64::from_bits(self.value)))),
+            Err(error) => {
+                self.total = self.read;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error ends the chunk early.
+        (usize::from(self.remaining()).min(1), Some(self.remaining().into()))
+    }
+}
+
+impl core::iter::FusedIterator for XorIter<'_> {}
+
+/// A field of `n` bits, where the pattern `100…0` is positive.
+#[inline(always)]
+pub(crate) fn signed(bits: u64, n: u32) -> i64 {
+    if bits > 1 << (n - 1) { bits.wrapping_sub(1 << n) as i64 } else { bits as i64 }
+}
+
+#[cold]
+pub(crate) fn header_error(expected: usize, bytes: &[u8]) -> DecodeError {
+    let kind = DecodeErrorKind::Header { expected: expected as u8, found: bytes.len() as u8 };
+    DecodeError { sample: 0, bit: 0, kind }
+}
+
+/// Reads a whole chunk into columns of times and values, appending to both.
+///
+/// # Errors
+/// When the bytes are not a sound XOR chunk; the columns then hold the samples before the damage.
+pub fn decode_columns(bytes: &[u8], times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+    XorIter::new(bytes)?.columns(times, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(samples: &[(i64, f64)]) -> Vec<u8> {
+        let mut appender = XorAppender::new();
+        for &(t, v) in samples {
+            appender.append(t, v).expect("there is room");
+        }
+        let bytes = appender.to_bytes();
+        assert_eq!(bytes.len(), appender.state().byte_len());
+        let read: Vec<_> = XorIter::new(&bytes).expect("a header").collect::<Result<_, _>>().expect("sound");
+        assert_eq!(read.len(), samples.len());
+        for ((t, v), (t2, v2)) in samples.iter().zip(&read) {
+            assert_eq!((t, v.to_bits()), (t2, v2.to_bits()));
+        }
+        bytes
+    }
+
+    #[test]
+    fn empty_and_single() {
+        assert_eq!(round_trip(&[]), [0, 0]);
+        assert_eq!(round_trip(&[(1, 1.0)]), [0, 1, 2, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn every_width_of_a_delta_of_deltas_at_its_ends() {
+        let mut dods = vec![0, i64::MIN, i64::MAX];
+        for n in [14, 17, 20] {
+            let (low, high) = (-((1 << (n - 1)) - 1), 1 << (n - 1));
+            dods.extend([low, low - 1, high, high + 1]);
+        }
+        for &dod in &dods {
+            let mut samples = vec![(0_i64, 1.0), (10, 1.5)];
+            let t = 10_i64.wrapping_add(10_i64.wrapping_add(dod));
+            samples.extend([(t, 2.0), (t.wrapping_add(10), f64::NAN)]);
+            round_trip(&samples);
+        }
+    }
+
+    #[test]
+    fn resumes_where_it_left_off() {
+        let samples: Vec<_> = (0..200).map(|i| (i * 15_000 + i % 7, (i * i) as f64 * 0.1)).collect();
+        let whole = round_trip(&samples);
+        for cut in 3..samples.len() {
+            let mut appender = XorAppender::resume(&round_trip(&samples[..cut])).expect("sound");
+            for &(t, v) in &samples[cut..] {
+                appender.append(t, v).expect("there is room");
+            }
+            assert_eq!(appender.to_bytes(), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn full_at_its_capacity() {
+        let mut appender = XorAppender::new();
+        for t in 0..65_535 {
+            appender.append(t, 0.0).expect("there is room");
+        }
+        let before = appender.to_bytes();
+        assert_eq!(appender.append(65_535, 0.0), Err(ChunkFull { capacity: 65_535 }));
+        assert_eq!(appender.to_bytes(), before);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_with_its_sample() {
+        let samples: Vec<_> = (0..50).map(|i| (i * 15_000 + i % 3, f64::from(i as i32) * 1.1)).collect();
+        let bytes = round_trip(&samples);
+        assert!(XorIter::new(&bytes[..1]).is_err());
+        for len in 2..bytes.len() {
+            let mut iter = XorIter::new(&bytes[..len]).expect("a header");
+            let sound = iter.by_ref().take_while(Result::is_ok).count();
+            let mut iter = XorIter::new(&bytes[..len]).expect("a header").skip(sound);
+            let error = iter.next().expect("an error").expect_err("an error");
+            assert_eq!(error.sample as usize, sound);
+            assert_eq!(error.bit, len as u64 * 8, "{error}");
+            assert!(iter.next().is_none());
+        }
+    }
+
+    #[test]
+    fn seek_stops_at_the_first_sample_not_before() {
+        let bytes = round_trip(&[(10, 1.0), (20, 2.0), (30, 3.0)]);
+        let mut iter = XorIter::new(&bytes).expect("a header");
+        assert_eq!(iter.seek(15), Some(Ok((20, 2.0))));
+        assert_eq!(iter.seek(15), Some(Ok((20, 2.0))));
+        assert_eq!(iter.next(), Some(Ok((30, 3.0))));
+        assert_eq!(iter.seek(31), None);
+    }
+}
