@@ -1,3 +1,34 @@
 //! cargo xtask: one place that drives everything.
+//!
+//! Every subcommand is one room (file). Light commands do nothing but their own work; heavy ones install what they need
+//! on first use and say so.
 
-fn main() {}
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod fuzz;
+mod interop;
+mod sh;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks, tests and measures Headwater", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Interop(interop::Args),
+    Bench(bench::Args),
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Interop(args) => interop::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+    }
+}

@@ -1,0 +1,132 @@
+//! `cargo xtask fuzz`: libFuzzer with AddressSanitizer, on the stable toolchain.
+//!
+//! A target is a file in `fuzz/fuzz_targets/` and its `[[bin]]` entry in `fuzz/Cargo.toml`; nothing here names one. We pass
+//! the compiler flags ourselves rather than through cargo-fuzz: both the sanitizer and the coverage pass are in every
+//! rustc, behind `RUSTC_BOOTSTRAP`, so neither a nightly nor another tool has to be installed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+/// Runs fuzz targets (libFuzzer, AddressSanitizer).
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Target; all, one after the other, when absent
+    target: Option<String>,
+    /// Stop after so many executions of each target
+    #[arg(long)]
+    runs: Option<u64>,
+    /// Stop after so many seconds for each target [default: 60, unless --runs is given]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Fixes libFuzzer's random choices
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Run one input (a crash artifact) and nothing else
+    #[arg(long, requires = "target")]
+    input: Option<PathBuf>,
+    /// Megabytes of address space that one input may need before it counts as a bug
+    #[arg(long, default_value_t = 2048)]
+    rss_limit: u32,
+    /// Names the targets
+    #[arg(long)]
+    list: bool,
+}
+
+/// Coverage counters for libFuzzer, comparisons traced so that magic numbers are found, and every check a debug build has.
+const FLAGS: &[&str] = &[
+    "-Zsanitizer=address",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg=fuzzing",
+];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let known = targets()?;
+    if args.list {
+        known.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
+    let wanted = match &args.target {
+        None => known,
+        Some(name) if known.contains(name) => vec![name.clone()],
+        Some(name) => bail!("no fuzz target {name}; there are {}", known.join(", ")),
+    };
+    let built = sh::step("build the fuzz targets", build)?;
+    for name in wanted {
+        sh::step(&format!("fuzz {name}"), || run_target(&built, &name, args))?;
+    }
+    Ok(())
+}
+
+/// Target names, as the manifest has them.
+fn targets() -> Result<Vec<String>> {
+    let manifest = std::fs::read_to_string(sh::root().join("fuzz/Cargo.toml")).context("fuzz/Cargo.toml")?;
+    let mut names = Vec::new();
+    let mut in_bin = false;
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            in_bin = line == "[[bin]]";
+        } else if let Some(name) = line.strip_prefix("name = \"").filter(|_| in_bin) {
+            names.push(name.trim_end_matches('"').to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Builds all targets; returns the folder they are in.
+fn build() -> Result<PathBuf> {
+    let host = host()?;
+    let target_dir = sh::root().join("fuzz/target");
+    let mut cargo = sh::cargo();
+    // With --target the flags reach the targets only: build scripts must not be instrumented.
+    cargo
+        .current_dir(sh::root().join("fuzz"))
+        .args(["build", "--release", "--bins", "--locked", "--target", &host, "--target-dir"])
+        .arg(&target_dir)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
+        .env_remove("RUSTFLAGS");
+    sh::run(&mut cargo)?;
+    Ok(target_dir.join(host).join("release"))
+}
+
+/// The host triple, which `rustc -vV` names.
+fn host() -> Result<String> {
+    let version = sh::output(std::process::Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+fn run_target(built: &std::path::Path, name: &str, args: &Args) -> Result<()> {
+    let corpus = sh::root().join("fuzz/corpus").join(name);
+    let artifacts = sh::root().join("fuzz/artifacts").join(name);
+    std::fs::create_dir_all(&corpus)?;
+    std::fs::create_dir_all(&artifacts)?;
+    let mut command = std::process::Command::new(built.join(name));
+    command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+    command.args([format!("-rss_limit_mb={}", args.rss_limit), "-timeout=10".into(), "-print_final_stats=1".into()]);
+    if let Some(input) = &args.input {
+        return sh::run(command.arg(input));
+    }
+    match (args.runs, args.seconds) {
+        (None, seconds) => command.arg(format!("-max_total_time={}", seconds.unwrap_or(60))),
+        (Some(runs), None) => command.arg(format!("-runs={runs}")),
+        (Some(runs), Some(seconds)) => command.args([format!("-runs={runs}"), format!("-max_total_time={seconds}")]),
+    };
+    if let Some(seed) = args.seed {
+        command.arg(format!("-seed={seed}"));
+    }
+    command.arg(corpus);
+    // Inputs worth starting from, committed; libFuzzer writes what it finds to the first folder only.
+    let seeds = sh::root().join("fuzz/seeds").join(name);
+    if seeds.is_dir() {
+        command.arg(seeds);
+    }
+    sh::run(&mut command)
+}
