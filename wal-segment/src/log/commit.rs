@@ -1,0 +1,175 @@
+//! Group commit: whoever finds nobody writing writes for all who wait.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::Compression;
+use crate::compression::{Compressor, MAX_RECORD_LEN};
+use crate::error::{Error, Position};
+use crate::log::options::LogOptions;
+use crate::log::writer::Writer;
+
+/// The callers that wait, and who writes for them.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    queue: Mutex<Queue>,
+    done: Condvar,
+    /// Slots between two uses, for their buffers' and compressors' sake.
+    idle: Mutex<Vec<Arc<Slot>>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Somebody writes.
+    led: bool,
+    waiting: Vec<Arc<Slot>>,
+    /// The leader's list of the round before, for its capacity.
+    spare: Vec<Arc<Slot>>,
+}
+
+/// One caller's records on the way to the log, and what became of them.
+#[derive(Debug, Default)]
+struct Slot(Mutex<SlotState>);
+
+#[derive(Debug, Default)]
+struct SlotState {
+    staged: Staged,
+    outcome: Option<Result<Position, Error>>,
+}
+
+/// Records in their stored form.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    bytes: Vec<u8>,
+    records: Vec<(usize, Compression)>,
+    compressor: Compressor,
+}
+
+impl Staged {
+    fn fill<'a>(&mut self, compression: Compression, records: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Error> {
+        self.bytes.clear();
+        self.records.clear();
+        for record in records {
+            check_len(record)?;
+            let compression = self.compressor.append(compression, record, &mut self.bytes);
+            self.records.push((self.bytes.len(), compression));
+        }
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Compression)> {
+        let mut start = 0;
+        self.records.iter().map(move |&(end, compression)| {
+            let stored = &self.bytes[start..end];
+            start = end;
+            (stored, compression)
+        })
+    }
+}
+
+fn check_len(record: &[u8]) -> Result<(), Error> {
+    if record.len() > MAX_RECORD_LEN {
+        return Err(Error::RecordTooLarge { len: record.len(), limit: MAX_RECORD_LEN });
+    }
+    Ok(())
+}
+
+impl Group {
+    pub(crate) fn append<'a>(
+        &self,
+        writer: &Mutex<Writer>,
+        options: &LogOptions,
+        records: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Position, Error> {
+        // Nothing to encode and nobody there: the records go from the caller's memory into the page.
+        if options.compression == Compression::None && self.lead_alone() {
+            let outcome = writer.lock().round(|round| {
+                let mut first = None;
+                for record in records {
+                    check_len(record)?;
+                    let position = round.push(record, Compression::None)?;
+                    first.get_or_insert(position);
+                }
+                Ok(first)
+            });
+            self.step_down();
+            return outcome;
+        }
+        let slot = self.idle.lock().pop().unwrap_or_default();
+        let filled = slot.0.lock().staged.fill(options.compression, records);
+        let outcome = match filled {
+            Ok(()) => self.commit(writer, &slot),
+            Err(e) => Err(e),
+        };
+        self.idle.lock().push(slot);
+        outcome
+    }
+
+    fn lead_alone(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let alone = !queue.led && queue.waiting.is_empty();
+        queue.led |= alone;
+        alone
+    }
+
+    fn step_down(&self) {
+        let mut queue = self.queue.lock();
+        queue.led = false;
+        if !queue.waiting.is_empty() {
+            self.done.notify_all();
+        }
+    }
+
+    fn commit(&self, writer: &Mutex<Writer>, slot: &Arc<Slot>) -> Result<Position, Error> {
+        let mut queue = self.queue.lock();
+        queue.waiting.push(slot.clone());
+        while queue.led {
+            self.done.wait(&mut queue);
+            if let Some(outcome) = slot.0.lock().outcome.take() {
+                return outcome;
+            }
+        }
+        queue.led = true;
+        let mut group = std::mem::take(&mut queue.spare);
+        std::mem::swap(&mut group, &mut queue.waiting);
+        drop(queue);
+
+        lead(&mut writer.lock(), &group);
+
+        let outcome = slot.0.lock().outcome.take().unwrap_or(Err(Error::Closed));
+        let others = group.len() > 1;
+        group.clear();
+        let mut queue = self.queue.lock();
+        queue.spare = group;
+        queue.led = false;
+        if others || !queue.waiting.is_empty() {
+            self.done.notify_all();
+        }
+        outcome
+    }
+}
+
+/// Writes for all: one write, one fsync, one outcome.
+fn lead(writer: &mut Writer, group: &[Arc<Slot>]) {
+    let mut slots: Vec<_> = group.iter().map(|slot| slot.0.lock()).collect();
+    let mut places = Vec::with_capacity(slots.len());
+    let outcome = writer.round(|round| {
+        let mut first = None;
+        for slot in &slots {
+            let start = round.position();
+            let mut place = None;
+            for (stored, compression) in slot.staged.iter() {
+                let position = round.push(stored, compression)?;
+                place.get_or_insert(position);
+                first.get_or_insert(position);
+            }
+            places.push(place.unwrap_or(start));
+        }
+        Ok(first)
+    });
+    match outcome {
+        Ok(_) => slots.iter_mut().zip(places).for_each(|(slot, place)| slot.outcome = Some(Ok(place))),
+        Err(e) => slots.iter_mut().for_each(|slot| slot.outcome = Some(Err(e.clone()))),
+    }
+}

@@ -1,0 +1,445 @@
+//! Reading on many threads: blocks of pages, each with the records that *begin* in it, delivered in order.
+//!
+//! A record that begins in a block belongs to it, wherever it ends; the thread that has the block reads on as far as the
+//! record goes. The next block's thread skips those fragments without having seen their beginning. Whether what one
+//! skipped is exactly what the other read is compared when the results are put in order, so that this reader stops at
+//! the same places as [`LogReader`](crate::LogReader).
+//!
+//! ```text
+//!   block 0            block 1            block 2
+//! |-------------------|-------------------|-----------
+//!   ▓▓▓▓▓ ▓▓▓▓▓▓▓ ▓▓▓▓▓▓▓▓▓ ▓▓▓▓ ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓ ▓▓▓▓▓
+//!                 └ of 0 ─┘      └─── of 1 ────┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+use tsdb_vfs::Fs;
+
+use crate::compression::Decompressor;
+use crate::error::{Damage, FrameFault, Location, ReadError};
+use crate::format::{FragmentType, PAGE};
+use crate::framer::{Frame, Tally};
+use crate::layout::SegmentRef;
+use crate::reader::{READ_SIZE, Record, SegmentReader};
+
+/// How to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParallelOptions {
+    /// Threads that frame, decompress and run the closure; at least 1.
+    pub threads: usize,
+    /// Bytes of a segment in one block; rounded up to whole pages.
+    pub block_size: u64,
+}
+
+impl Default for ParallelOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, block_size: 4 * READ_SIZE as u64 }
+    }
+}
+
+/// A run of pages of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockRef {
+    /// Which of the segments, counted from 0.
+    pub segment: usize,
+    /// Offsets of the pages in it.
+    pub pages: Range<u64>,
+}
+
+/// Cuts segments into blocks, in order. Lengths are those of the listing: what a live log appends later is not read.
+pub fn blocks(segments: &[SegmentRef], block_size: u64) -> Vec<BlockRef> {
+    let size = block_size.max(1).div_ceil(PAGE) * PAGE;
+    let mut blocks = Vec::new();
+    for (segment, SegmentRef { len, .. }) in segments.iter().enumerate() {
+        for start in (0..*len).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
+            blocks.push(BlockRef { segment, pages: start..(start + size).min(*len) });
+        }
+    }
+    blocks
+}
+
+/// One thread's reader of blocks; keeps its file, buffers and tables between them.
+#[derive(Debug)]
+pub struct BlockReader<'s> {
+    fs: &'s Fs,
+    segments: &'s [SegmentRef],
+    open: Option<(usize, SegmentReader)>,
+    decompressor: Decompressor,
+}
+
+impl<'s> BlockReader<'s> {
+    /// A reader for blocks of these segments.
+    pub fn new(fs: &'s Fs, segments: &'s [SegmentRef]) -> Self {
+        Self { fs, segments, open: None, decompressor: Decompressor::default() }
+    }
+
+    /// The records that begin in `block`.
+    pub fn read(&mut self, block: &BlockRef) -> Result<Block<'_>, ReadError> {
+        let reader = match self.open.take() {
+            Some((segment, reader)) if segment == block.segment => reader,
+            _ => SegmentReader::open(self.fs, self.segments[block.segment].clone())?,
+        };
+        let (_, reader) = self.open.insert((block.segment, reader));
+        reader.start_block(block.pages.clone());
+        Ok(Block {
+            reader,
+            decompressor: &mut self.decompressor,
+            block: block.clone(),
+            error: None,
+            first: None,
+            skipped_to: None,
+            frontier: block.pages.start,
+            done: false,
+        })
+    }
+}
+
+/// The records that begin in one block, one after the other.
+#[derive(Debug)]
+pub struct Block<'a> {
+    reader: &'a mut SegmentReader,
+    decompressor: &'a mut Decompressor,
+    block: BlockRef,
+    error: Option<ReadError>,
+    first: Option<u64>,
+    skipped_to: Option<u64>,
+    /// End of the last record.
+    frontier: u64,
+    done: bool,
+}
+
+/// What a block leaves for the comparison with its neighbours; see [`Seams`].
+#[derive(Debug)]
+pub struct BlockEnd {
+    block: BlockRef,
+    location: Location,
+    /// Where the first record begins that begins in it.
+    first: Option<u64>,
+    /// End of the last fragment that belongs to a record of an earlier block.
+    skipped_to: Option<u64>,
+    /// End of the last record that begins in it.
+    frontier: u64,
+    /// First of the pages of zeros that it ends with.
+    zero_page: Option<u64>,
+    error: Option<ReadError>,
+    /// Records, chained checksum.
+    pub tally: Tally,
+}
+
+impl Block<'_> {
+    /// Which block this is.
+    pub fn block(&self) -> &BlockRef {
+        &self.block
+    }
+
+    /// The segment that it lies in.
+    pub fn segment(&self) -> &SegmentRef {
+        &self.reader.segment
+    }
+
+    /// The next record that begins in this block; `None` at its end, or at damage, which [`end`](Self::end) keeps.
+    #[expect(clippy::should_implement_trait, reason = "the record borrows from the block, an Iterator's could not")]
+    pub fn next(&mut self) -> Option<Record<'_>> {
+        if self.done {
+            return None;
+        }
+        let frame = match self.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                self.done = true;
+                return None;
+            }
+            Err(e) => {
+                self.done = true;
+                self.error = Some(e);
+                return None;
+            }
+        };
+        match self.reader.record(&frame, self.decompressor) {
+            Ok(record) => Some(record),
+            Err(damage) => {
+                self.done = true;
+                self.error = Some(damage.into());
+                None
+            }
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, ReadError> {
+        let next = self.reader.next_frame();
+        if self.first.is_none() {
+            self.first = match &next {
+                Ok(frame) => frame.map(|frame| frame.start),
+                Err(_) => self.reader.partial_start(),
+            };
+        }
+        self.skipped_to = self.skipped_to.or(self.reader.skipped_to());
+        let frame = next?;
+        if let Some(frame) = frame {
+            self.frontier = frame.end;
+        }
+        Ok(frame)
+    }
+
+    /// Reads what is left of the block and says how it fits its neighbours.
+    pub fn end(mut self) -> BlockEnd {
+        while !self.done && self.error.is_none() {
+            match self.next_frame() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(e) => self.error = Some(e),
+            }
+        }
+        let segment = &self.reader.segment;
+        let at = self.block.pages.start;
+        let location = Location { dir: segment.dir().to_owned(), segment: segment.index, record_start: at, offset: at };
+        BlockEnd {
+            block: self.block,
+            location,
+            first: self.first,
+            skipped_to: self.skipped_to,
+            frontier: self.frontier,
+            zero_page: self.reader.zero_page(),
+            error: self.error,
+            tally: self.reader.tally(),
+        }
+    }
+}
+
+/// Compares neighbouring blocks, in order.
+#[derive(Debug, Default)]
+pub struct Seams {
+    segment: usize,
+    frontier: u64,
+    zero_page: Option<u64>,
+}
+
+impl Seams {
+    /// Takes the next block's end. An error if the fragments that it skipped are not those that earlier blocks read: its
+    /// records are not to be used. Otherwise what stopped the reading inside it, behind the records that it gave out.
+    pub fn join(&mut self, end: BlockEnd) -> Result<Option<ReadError>, ReadError> {
+        if end.block.segment != self.segment {
+            *self = Self { segment: end.block.segment, ..Self::default() };
+        }
+        let BlockEnd { block, first, skipped_to, frontier, zero_page, error, mut location, .. } = end;
+        let expected = (self.frontier > block.pages.start).then_some(self.frontier);
+        let fits = match expected {
+            // The record reaches beyond this block, or ends less than a header before its end.
+            Some(to) if to >= block.pages.end => first.is_none(),
+            expected => skipped_to == expected,
+        };
+        let data = first.or(skipped_to);
+        if let (Some(page), Some(_)) = (self.zero_page, data) {
+            location.offset = block.pages.start;
+            location.record_start = location.offset;
+            return Err(Damage { location, fault: FrameFault::ZeroPage { page } }.into());
+        }
+        if !fits {
+            // What follows the earlier block's last record, or this block's start, is a piece of no record.
+            location.offset = expected.unwrap_or(block.pages.start);
+            location.record_start = location.offset;
+            let fault = FrameFault::Order { found: FragmentType::Middle, inside_record: false };
+            return Err(Damage { location, fault }.into());
+        }
+        self.frontier = self.frontier.max(frontier);
+        self.zero_page = zero_page.map(|page| self.zero_page.unwrap_or(page));
+        Ok(error)
+    }
+}
+
+/// Runs `map` on the blocks of `segments`, on several threads and in any order, and `reduce` on its results, on the
+/// calling thread and in the log's order. What was read before damage is delivered before the damage is returned.
+///
+/// At most a few blocks' results wait at any time. `map` gets a block's records from [`Block::next`]; what it leaves is
+/// still checked.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use tsdb_vfs::{Fs, RealFs};
+/// # use wal_segment::{Log, LogOptions, layout, parallel};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let tmp = tempfile::tempdir()?;
+/// # let dir = tmp.path().join("wal");
+/// # let fs: Fs = Arc::new(RealFs::new());
+/// # let (log, _) = Log::open(fs.clone(), &dir, LogOptions::default())?;
+/// # log.append([b"one".as_slice(), b"two"])?;
+/// let segments = layout::segments(&fs, &dir)?;
+/// let mut records = 0;
+/// parallel::read(
+///     &fs,
+///     &segments,
+///     &parallel::ParallelOptions::default(),
+///     |block| {
+///         let mut n = 0;
+///         while let Some(record) = block.next() {
+///             n += usize::from(!record.bytes.is_empty());
+///         }
+///         n
+///     },
+///     |n| {
+///         records += n;
+///         Ok::<_, wal_segment::ReadError>(())
+///     },
+/// )?;
+/// assert_eq!(records, 2);
+/// # Ok(())
+/// # }
+/// ```
+pub fn read<T, M, R, E>(
+    fs: &Fs,
+    segments: &[SegmentRef],
+    options: &ParallelOptions,
+    map: M,
+    mut reduce: R,
+) -> Result<(), E>
+where
+    T: Send,
+    M: Fn(&mut Block<'_>) -> T + Sync,
+    R: FnMut(T) -> Result<(), E>,
+    E: From<ReadError>,
+{
+    let blocks = blocks(segments, options.block_size);
+    let threads = options.threads.clamp(1, blocks.len().max(1));
+    if threads == 1 {
+        return read_alone(fs, segments, &blocks, &map, &mut reduce);
+    }
+    let delivery = Delivery::new(blocks.len(), 2 * threads);
+    std::thread::scope(|scope| {
+        let stop = StopOnDrop(&delivery);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _stop = StopOnDrop(&delivery);
+                let mut reader = BlockReader::new(fs, segments);
+                while let Some(i) = delivery.claim() {
+                    delivery.put(i, run(&mut reader, &blocks[i], &map));
+                }
+            });
+        }
+        let mut seams = Seams::default();
+        let mut outcome = Ok(());
+        while outcome.is_ok()
+            && let Some(done) = delivery.take()
+        {
+            outcome = deliver(done, &mut seams, &mut reduce);
+        }
+        drop(stop);
+        outcome
+    })
+}
+
+type Done<T> = Result<(T, BlockEnd), ReadError>;
+
+fn run<T>(reader: &mut BlockReader<'_>, block: &BlockRef, map: &impl Fn(&mut Block<'_>) -> T) -> Done<T> {
+    let mut block = reader.read(block)?;
+    let result = map(&mut block);
+    Ok((result, block.end()))
+}
+
+fn deliver<T, E: From<ReadError>>(
+    done: Done<T>,
+    seams: &mut Seams,
+    reduce: &mut impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let (result, end) = done?;
+    let stopped_by = seams.join(end)?;
+    reduce(result)?;
+    stopped_by.map_or(Ok(()), |e| Err(e.into()))
+}
+
+fn read_alone<T, E: From<ReadError>>(
+    fs: &Fs,
+    segments: &[SegmentRef],
+    blocks: &[BlockRef],
+    map: &impl Fn(&mut Block<'_>) -> T,
+    reduce: &mut impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = BlockReader::new(fs, segments);
+    let mut seams = Seams::default();
+    blocks.iter().try_for_each(|block| deliver(run(&mut reader, block, map), &mut seams, reduce))
+}
+
+/// Hands blocks out and puts their results in order; nobody runs further ahead than `ahead` blocks.
+struct Delivery<T> {
+    total: usize,
+    ahead: usize,
+    next: AtomicUsize,
+    stopped: AtomicBool,
+    state: Mutex<Ordered<T>>,
+    changed: Condvar,
+}
+
+struct Ordered<T> {
+    taken: usize,
+    waiting: BTreeMap<usize, T>,
+}
+
+struct StopOnDrop<'a, T>(&'a Delivery<T>);
+
+impl<T> Drop for StopOnDrop<'_, T> {
+    fn drop(&mut self) {
+        if self.0.next.load(Ordering::Relaxed) < self.0.total || std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+impl<T> Delivery<T> {
+    fn new(total: usize, ahead: usize) -> Self {
+        let state = Mutex::new(Ordered { taken: 0, waiting: BTreeMap::new() });
+        Self {
+            total,
+            ahead,
+            next: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            state,
+            changed: Condvar::new(),
+        }
+    }
+
+    fn stop(&self) {
+        let _state = self.state.lock();
+        self.stopped.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    fn claim(&self) -> Option<usize> {
+        let i = self.next.fetch_add(1, Ordering::Relaxed);
+        if i >= self.total {
+            return None;
+        }
+        let mut state = self.state.lock();
+        while i >= state.taken + self.ahead && !self.stopped.load(Ordering::Relaxed) {
+            self.changed.wait(&mut state);
+        }
+        (!self.stopped.load(Ordering::Relaxed)).then_some(i)
+    }
+
+    fn put(&self, i: usize, done: T) {
+        let mut state = self.state.lock();
+        state.waiting.insert(i, done);
+        if i == state.taken {
+            self.changed.notify_all();
+        }
+    }
+
+    fn take(&self) -> Option<T> {
+        let mut state = self.state.lock();
+        loop {
+            let i = state.taken;
+            if let Some(done) = state.waiting.remove(&i) {
+                state.taken += 1;
+                self.changed.notify_all();
+                return Some(done);
+            }
+            if i >= self.total || self.stopped.load(Ordering::Relaxed) {
+                return None;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The strict and the parallel reader against what was written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tsdb_vfs::{Fs, RealFs};
+use wal_segment::parallel::{self, ParallelOptions};
+use wal_segment::{Compression, Log, LogOptions, LogReader, PAGE_SIZE, Position, ReadError, layout};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+const CODECS: [Compression; 3] = [Compression::None, Compression::Snappy, Compression::Zstd];
+
+fn real() -> Fs {
+    Arc::new(RealFs::new())
+}
+
+fn random_record(rng: &mut StdRng, i: usize) -> Vec<u8> {
+    let max = match i % 5 {
+        0 | 1 => 50,
+        2 | 3 => PAGE_SIZE,
+        _ => 8 * PAGE_SIZE,
+    };
+    let len = rng.random_range(0..max);
+    let kinds = rng.random_range(1..=256);
+    (0..len).map(|_| rng.random_range(0..kinds) as u8).collect()
+}
+
+fn write(dir: &Path, compression: Compression, rng: &mut StdRng) -> Vec<(Position, Vec<u8>)> {
+    let options = LogOptions { segment_size: 16 * PAGE, compression, ..LogOptions::default() };
+    let (log, _) = Log::open(real(), dir, options).unwrap();
+    let mut written = Vec::new();
+    for i in 0..300 {
+        let record = random_record(rng, i);
+        let position = log.append([record.as_slice()]).unwrap();
+        written.push((position, record));
+    }
+    log.close().unwrap();
+    written
+}
+
+fn strictly(dir: &Path) -> Vec<(Position, Vec<u8>)> {
+    let mut reader = LogReader::open(real(), dir).unwrap();
+    let mut records = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        records.push((record.position, record.bytes.to_vec()));
+    }
+    records
+}
+
+#[test]
+fn what_was_written_comes_back_in_order_with_its_positions() {
+    let mut rng = StdRng::seed_from_u64(1);
+    for compression in CODECS {
+        let tmp = tempfile::tempdir().unwrap();
+        let written = write(tmp.path(), compression, &mut rng);
+        assert!(layout::segments(&real(), tmp.path()).unwrap().len() > 5, "rotation was covered");
+        assert!(written == strictly(tmp.path()), "{compression}");
+    }
+}
+
+#[test]
+fn the_parallel_reader_agrees_whatever_the_threads_and_blocks() {
+    let mut rng = StdRng::seed_from_u64(2);
+    let tmp = tempfile::tempdir().unwrap();
+    let written = write(tmp.path(), Compression::Snappy, &mut rng);
+    let segments = layout::segments(&real(), tmp.path()).unwrap();
+    for threads in [1, 2, 3, 7] {
+        for pages in [1, 2, 3, 5, 16, 100] {
+            let mut read = Vec::new();
+            parallel::read(
+                &real(),
+                &segments,
+                &ParallelOptions { threads, block_size: pages * PAGE },
+                |block| {
+                    let mut records = Vec::new();
+                    while let Some(record) = block.next() {
+                        records.push((record.position, record.bytes.to_vec()));
+                    }
+                    records
+                },
+                |records| {
+                    read.extend(records);
+                    Ok::<_, ReadError>(())
+                },
+            )
+            .unwrap();
+            assert!(read == written, "{threads} threads, blocks of {pages} pages");
+        }
+    }
+}
+
+#[test]
+fn reading_from_an_offset_gives_the_records_that_begin_behind_it() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let tmp = tempfile::tempdir().unwrap();
+    let written = write(tmp.path(), Compression::None, &mut rng);
+    for segment in layout::segments(&real(), tmp.path()).unwrap() {
+        for _ in 0..20 {
+            let offset = rng.random_range(0..=segment.len);
+            let mut reader = LogReader::from_offset(real(), segment.clone(), offset).unwrap();
+            let expected: Vec<_> = written
+                .iter()
+                .filter(|(at, _)| at.segment == segment.index && at.offset >= offset)
+                .map(|(at, _)| *at)
+                .collect();
+            let mut found = Vec::new();
+            while let Some(record) = reader.next().unwrap() {
+                found.push(record.position);
+            }
+            assert_eq!(found, expected, "segment {}, offset {offset}", segment.index);
+        }
+    }
+}
