@@ -36,7 +36,9 @@ impl Context {
         let colour = match colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            Colour::Auto => {
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
         };
         let fs: Fs = std::sync::Arc::new(RealFs::new());
         Self { fs, quiet, colour, local, stderr_is_terminal: std::io::stderr().is_terminal() }

@@ -55,8 +55,15 @@ pub(crate) fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-const UNITS: [(&str, u64); 7] =
-    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000), ("y", 31_536_000_000)];
+const UNITS: [(&str, u64); 7] = [
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 604_800_000),
+    ("y", 31_536_000_000),
+];
 
 /// Reads a duration as Prometheus writes it: `500ms`, `15s`, `1h30m`, `2d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration> {

@@ -3,6 +3,8 @@
 //! Every subcommand is one room (file). Light commands do nothing but their own work; heavy ones install what they need
 //! on first use and say so.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -25,10 +27,20 @@ enum Command {
     Fuzz(fuzz::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Interop(args) => interop::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Fuzz(args) => fuzz::run(&args),
+fn main() -> ExitCode {
+    match dispatch(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> Result<()> {
+    match command {
+        Command::Interop(args) => interop::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Fuzz(args) => fuzz::run(args),
     }
 }

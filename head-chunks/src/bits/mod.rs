@@ -4,5 +4,5 @@ mod reader;
 mod split;
 
 pub(crate) use reader::BitReader;
-pub(crate) use split::SplitBits;
 pub use split::PIECE;
+pub(crate) use split::SplitBits;

@@ -19,15 +19,18 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod coverage;
+mod dir;
+pub(crate) mod entry;
 mod protocol;
 mod reference;
 pub(crate) mod wire;
+mod workload;
 
 pub(crate) use coverage::Coverage;
 pub(crate) use reference::{Answer, Reference};
 
 /// Every layer's rows, in the order of a sample's way. One line a layer.
-const LAYERS: &[(&str, &[Row])] = &[("protocol", protocol::ROWS)];
+const LAYERS: &[(&str, &[Row])] = &[("protocol", protocol::ROWS), ("dir", dir::ROWS)];
 
 /// One comparison of ours with the reference's.
 pub(crate) struct Row {
@@ -129,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         match (row.run)(&mut session) {
             Ok(()) => println!("    {name}: equal ({:.1} s)", start.elapsed().as_secs_f64()),
             Err(error) => {
-                println!("    {name}: DIFFERENT: {error:?}");
+                println!("    {name}: DIFFERENT: {error:#}");
                 println!(
                     "    again: cargo xtask interop {name} --seed {seed}{}",
                     if args.quick { " --quick" } else { "" }
