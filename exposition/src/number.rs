@@ -160,7 +160,7 @@ mod tests {
         let cases = [
             ("0x1p-2", 0.25), ("0x1.8p1", 3.0), ("-0X.8P0", -0.5), ("0x1.fffffffffffff8p0", 2.0), ("0x1.fffffffffffff7p0", 1.999_999_999_999_999_8),
             ("0x1p-1074", 5e-324), ("0x1p-1075", 0.0), ("0x1.8p-1075", 5e-324), ("0x1.fffffffffffffp1023", f64::MAX), ("0x0p0", 0.0),
-            ("1_0", 10.0), ("0x_1p0", 1.0), ("0x123456789abcdef01p-4", 81_985_529_216_486_895.0 * 1.0),
+            ("1_0", 10.0), ("0x_1p0", 1.0), ("0x123456789abcdef01p-4", 1_311_768_467_463_790_320.0),
         ];
         for (text, value) in cases {
             assert_eq!(parse_go_float(text.as_bytes()), Some(value), "{text}");
