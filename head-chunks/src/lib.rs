@@ -3,6 +3,7 @@
 mod bits;
 mod encoding;
 mod error;
+pub mod files;
 mod window;
 pub mod xor;
 

@@ -1,0 +1,605 @@
+//! Head chunk files: full chunks of a head, appended to numbered files and read back at random.
+//!
+//! A directory (`chunks_head`) holds files `000001`, `000002`, … of at most 128 MiB, laid out as in `layout.rs`. They are a
+//! second home, not the only one: until a head is truncated, its log holds every sample that is here. So what is damaged
+//! here is dropped and *reported*, and its owner rebuilds it from the log.
+//!
+//! # Promises
+//! * A chunk that was written is read back, from the moment [`ChunkFiles::write`] returns: out of memory until it reaches
+//!   the file, and out of the file then, its checksum verified on every read.
+//! * It is durable once [`ChunkFiles::sync`] has returned, or once its file was finished. After an fsync that failed
+//!   nothing is written until the owner has taken note ([`ChunkFiles::recover`]).
+//! * Damage costs the chunks that it touches, whatever it is: [`ChunkFiles::iterate`] yields all the others and lists every
+//!   stretch that it left out. Reading changes nothing on disk.
+//! * Files are read with `pread`, never through a map: a map of a file that somebody cuts kills the process (SIGBUS), and
+//!   the page cache behind both is the same.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use head_chunks::Encoding;
+//! use head_chunks::files::{ChunkFiles, NewChunk, Options};
+//! use head_chunks::xor::XorAppender;
+//! use tsdb_model::SeriesRef;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let tmp = tempfile::tempdir()?;
+//! # let dir = tmp.path().join("chunks_head");
+//! let mut appender = XorAppender::new();
+//! appender.append(1_000, 0.5)?;
+//!
+//! let (files, report) = ChunkFiles::open(Arc::new(tsdb_vfs::RealFs::new()), &dir, Options::default())?;
+//! assert!(report.is_sound());
+//! let data = appender.to_bytes();
+//! let chunk = NewChunk { series: SeriesRef(7), mint: 1_000, maxt: 1_000, encoding: Encoding::Xor, data: &data, out_of_order: false };
+//! let chunk_ref = files.write(&chunk)?;
+//! assert_eq!(files.read(chunk_ref)?.data, data);
+//! files.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod dir;
+mod error;
+mod layout;
+mod scan;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rayon::prelude::*;
+use tsdb_model::SeriesRef;
+use tsdb_vfs::{FileKind, Fs, VfsFile};
+
+pub use dir::{FileEntry, file_name, list_files, parse_file_name};
+pub use error::{Damage, Fault, FilesError};
+pub use layout::{
+    ChunkMeta, ChunkRef, FILE_HEADER_LEN, MAGIC, MAX_FILE_LEN, MAX_RECORD_OVERHEAD, PREALLOCATED_LEN, VERSION,
+};
+
+use crate::Chunk;
+use crate::Encoding;
+use layout::{MIN_RECORD_LEN, Parsed, RecordHead, parse_record, record_len};
+use writer::{Position, SharedTail, Tail, Writer};
+
+/// Read so much at first when one chunk is wanted: a record of 1,024 bytes of data fits, and most are shorter.
+const FIRST_READ: usize = 1088;
+
+/// How chunk files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Records wait in memory until there are so many bytes of them, 64 KiB to 8 MiB and a multiple of 1 KiB. 4 MiB as in
+    /// the reference.
+    pub write_buffer: usize,
+    /// A file is cut before it would exceed so many bytes; [`MAX_FILE_LEN`] as in the reference, and at most 4 GiB, which
+    /// is what an offset can say.
+    pub max_file_len: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { write_buffer: 4 << 20, max_file_len: MAX_FILE_LEN }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), FilesError> {
+        let option = |option, expected, found| Err(FilesError::Option { option, expected, found });
+        if !(64 << 10..=8 << 20).contains(&self.write_buffer) || !self.write_buffer.is_multiple_of(1024) {
+            return option("write_buffer", "64 KiB to 8 MiB, a multiple of 1 KiB", self.write_buffer as u64);
+        }
+        if !(PREALLOCATED_LEN..=1 << 32).contains(&self.max_file_len) {
+            return option("max_file_len", "128 KiB to 4 GiB", self.max_file_len);
+        }
+        Ok(())
+    }
+}
+
+/// What opening a directory found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The chunk files, in the order of their numbers.
+    pub files: Vec<FileEntry>,
+    /// The last file, when it held nothing but zeros and was removed: a crash right after its creation leaves one.
+    pub removed_empty: Option<PathBuf>,
+    /// Numbers that are missing between the first file and the last.
+    pub gaps: Vec<core::ops::Range<u32>>,
+    /// Files that do not begin as chunk files do, or cannot be opened. What is sound in them is read all the same.
+    pub damages: Vec<Damage>,
+}
+
+impl OpenReport {
+    /// Whether nothing was missing or damaged. Says nothing of the records: [`ChunkFiles::iterate`] looks at those.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.gaps.is_empty() && self.damages.is_empty()
+    }
+}
+
+/// A chunk to write.
+#[derive(Debug, Clone, Copy)]
+pub struct NewChunk<'a> {
+    /// The series it belongs to; not 0.
+    pub series: SeriesRef,
+    /// Time of its first sample, milliseconds since the epoch.
+    pub mint: i64,
+    /// Time of its last sample.
+    pub maxt: i64,
+    /// How `data` is laid out.
+    pub encoding: Encoding,
+    /// The chunk's bytes.
+    pub data: &'a [u8],
+    /// Whether it holds out-of-order samples.
+    pub out_of_order: bool,
+}
+
+/// What an iteration left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Sound chunks.
+    pub chunks: u64,
+    /// Bytes of their data.
+    pub chunk_bytes: u64,
+    /// What was not sound, in the order of files and offsets.
+    pub damages: Vec<Damage>,
+}
+
+/// The chunk files of one directory: one writer, many readers, shared by reference.
+#[derive(Debug)]
+pub struct ChunkFiles {
+    shared: Arc<Shared>,
+}
+
+/// What writer and readers share. Locks are taken in the order position, writer, then tail or files.
+#[derive(Debug)]
+struct Shared {
+    fs: Fs,
+    dir: PathBuf,
+    options: Options,
+    read_only: bool,
+    closed: AtomicBool,
+    position: Mutex<Position>,
+    writer: Mutex<Writer>,
+    tail: SharedTail,
+    files: RwLock<BTreeMap<u32, OpenFile>>,
+}
+
+/// A file that chunks are read from.
+#[derive(Debug, Clone)]
+struct OpenFile {
+    path: PathBuf,
+    file: Arc<dyn VfsFile>,
+}
+
+impl ChunkFiles {
+    /// Opens a directory for reading and writing; creates it if it is not there. New chunks go to a new file. The caller
+    /// holds whatever lock keeps others out.
+    ///
+    /// The one thing that opening changes is a last file of nothing but zeros, or of no length: it is removed, as the
+    /// reference does. Whatever else is wrong is in the report.
+    ///
+    /// # Errors
+    /// When the directory cannot be created or listed, or an option is out of range; never because of what is in a file.
+    pub fn open(fs: Fs, dir: &Path, options: Options) -> Result<(Self, OpenReport), FilesError> {
+        options.check()?;
+        if !fs.dir_exists(dir).map_err(FilesError::io("look at", dir))? {
+            fs.create_dir_all(dir).map_err(FilesError::io("create", dir))?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                fs.sync_dir(parent).map_err(FilesError::io("sync", parent))?;
+            }
+        }
+        Self::open_with(fs, dir, options, false)
+    }
+
+    /// Opens a directory for reading only: nothing is created, changed or removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn open_read_only(fs: Fs, dir: &Path) -> Result<(Self, OpenReport), FilesError> {
+        Self::open_with(fs, dir, Options::default(), true)
+    }
+
+    fn open_with(fs: Fs, dir: &Path, options: Options, read_only: bool) -> Result<(Self, OpenReport), FilesError> {
+        let mut report = OpenReport { files: list_files(&*fs, dir)?, ..OpenReport::default() };
+        let mut files = BTreeMap::new();
+        let last = report.files.last().map_or(0, |file| file.number);
+        let mut highest = last;
+        for entry in std::mem::take(&mut report.files) {
+            match open_file(&fs, &entry) {
+                Ok(file) => {
+                    let fault = first_fault(&*file, entry.len);
+                    if fault.is_some() && entry.number == last && !read_only && is_zeros(&*file, entry.len) {
+                        fs.remove_file(&entry.path).map_err(FilesError::io("remove", &entry.path))?;
+                        fs.sync_dir(dir).map_err(FilesError::io("sync", dir))?;
+                        report.removed_empty = Some(entry.path);
+                        highest = highest.saturating_sub(1);
+                        continue;
+                    }
+                    report.damages.extend(fault.map(|fault| header_damage(&entry, fault)));
+                    files.insert(entry.number, OpenFile { path: entry.path.clone(), file });
+                }
+                Err(fault) => report.damages.push(header_damage(&entry, fault)),
+            }
+            report.files.push(entry);
+        }
+        let pairs = report.files.iter().zip(report.files.iter().skip(1));
+        report.gaps = pairs.map(|(a, b)| a.number.saturating_add(1)..b.number).filter(|gap| !gap.is_empty()).collect();
+        let shared = Shared {
+            fs,
+            dir: dir.into(),
+            options,
+            read_only,
+            closed: AtomicBool::new(false),
+            position: Mutex::new(Position { number: highest, offset: 0 }),
+            writer: Writer::new(),
+            tail: RwLock::new(Tail::default()),
+            files: RwLock::new(files),
+        };
+        Ok((Self { shared: Arc::new(shared) }, report))
+    }
+
+    /// Stores a chunk and says where. It can be read at once; see the module for when it is durable.
+    ///
+    /// # Errors
+    /// When it was not stored: the disk refused, an earlier fsync failed, the files are read-only or closed, or the chunk is
+    /// too large for any file. The caller still has it; a later attempt may succeed.
+    pub fn write(&self, chunk: &NewChunk<'_>) -> Result<ChunkRef, FilesError> {
+        let shared = &*self.shared;
+        shared.check_writable()?;
+        let len = record_len(chunk.data.len()) as u64;
+        let max = shared.options.max_file_len;
+        if len + FILE_HEADER_LEN as u64 > max {
+            return Err(FilesError::TooLarge { len: chunk.data.len(), max });
+        }
+        let head = RecordHead {
+            series: chunk.series,
+            mint: chunk.mint,
+            maxt: chunk.maxt,
+            encoding: chunk.encoding,
+            out_of_order: chunk.out_of_order,
+        };
+        let mut position = shared.position.lock();
+        let before = (position.number, position.offset);
+        let reserved = position.reserve(len, max);
+        let mut writer = shared.writer.lock();
+        match writer.put(shared, reserved, &head, chunk.data) {
+            Ok(()) => Ok(reserved),
+            // Too large for the buffer and not written yet, but it was taken: the next flush tries again.
+            Err(_) if shared.holds(reserved) => Ok(reserved),
+            Err(error) => {
+                // Gives the place back; when the file before it was finished already, the next attempt begins one again.
+                let (number, offset) = before;
+                let open = writer.number() == Some(number);
+                *position = Position { number, offset: if open { offset } else { 0 } };
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a chunk, its checksum verified.
+    ///
+    /// # Errors
+    /// When the reference leads to no file, or to no sound chunk in it.
+    pub fn read(&self, chunk_ref: ChunkRef) -> Result<Chunk, FilesError> {
+        let mut data = Vec::new();
+        let meta = self.read_into(chunk_ref, &mut data)?;
+        Ok(Chunk { encoding: meta.encoding, data })
+    }
+
+    /// As [`ChunkFiles::read`], the bytes in a caller's buffer (what was in it goes) and all that the record says.
+    ///
+    /// # Errors
+    /// As [`ChunkFiles::read`]; `data` is empty then.
+    pub fn read_into(&self, chunk_ref: ChunkRef, data: &mut Vec<u8>) -> Result<ChunkMeta, FilesError> {
+        data.clear();
+        let shared = &*self.shared;
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(FilesError::Closed { dir: shared.dir.clone() });
+        }
+        if let Some(meta) = shared.read_from_tail(chunk_ref, data) {
+            return Ok(meta);
+        }
+        let Some(open) = shared.files.read().get(&chunk_ref.file).cloned() else {
+            return Err(FilesError::NoSuchFile { dir: shared.dir.clone(), chunk_ref });
+        };
+        let corrupt = |fault| FilesError::Corrupt { path: open.path.clone(), chunk_ref, fault };
+        if (chunk_ref.offset as usize) < FILE_HEADER_LEN {
+            return Err(corrupt(Fault::NoRecord));
+        }
+        let offset = u64::from(chunk_ref.offset);
+        let len = open.file.len().map_err(FilesError::io("read", &open.path))?;
+        let available = len.saturating_sub(offset);
+        let mut need = FIRST_READ;
+        loop {
+            let want = need.min(usize::try_from(available).unwrap_or(usize::MAX));
+            data.resize(want, 0);
+            let read = open.file.read_full_at(data, offset).map_err(FilesError::io("read", &open.path))?;
+            data.truncate(read);
+            // The file may have been cut meanwhile: then this is all there is.
+            let available = if read < want { read as u64 } else { available };
+            match parse_record(data, available) {
+                Parsed::Record { head, data: bytes, len } => {
+                    let meta = head.meta(chunk_ref, bytes);
+                    let start = len - 4 - bytes.len();
+                    data.truncate(len - 4);
+                    data.drain(..start);
+                    return Ok(meta);
+                }
+                Parsed::NeedMore(more) if more > need => need = more,
+                parsed => {
+                    let fault = match parsed {
+                        Parsed::Bad { fault, .. } => fault,
+                        _ => Fault::NoRecord,
+                    };
+                    data.clear();
+                    return Err(corrupt(fault));
+                }
+            }
+        }
+    }
+
+    /// Calls `chunk` for every sound chunk with its bytes, in the order of files and offsets, and reports what was not
+    /// sound. Memory is bounded by the largest chunk. What waits to be written is flushed first.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or when `chunk` returns an error, which ends the iteration.
+    pub fn for_each<E: From<FilesError>>(
+        &self,
+        mut chunk: impl FnMut(&ChunkMeta, &[u8]) -> Result<(), E>,
+    ) -> Result<ScanReport, E> {
+        let mut report = ScanReport::default();
+        for (number, open) in self.readable_files()? {
+            let found = self.shared.scan(number, &open, |meta, data| {
+                report.chunks += 1;
+                report.chunk_bytes += data.len() as u64;
+                chunk(meta, data)
+            })?;
+            report.damages.extend(found);
+        }
+        Ok(report)
+    }
+
+    /// Calls `chunk` for every sound chunk, in the order of files and offsets, and reports what was not sound: as
+    /// [`ChunkFiles::for_each`] without the bytes, the files scanned in parallel on rayon's threads.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or when `chunk` returns an error, which ends the iteration.
+    pub fn iterate<E: From<FilesError>>(
+        &self,
+        mut chunk: impl FnMut(&ChunkMeta) -> Result<(), E>,
+    ) -> Result<ScanReport, E> {
+        let mut report = ScanReport::default();
+        let files: Vec<_> = self.readable_files()?.into_iter().collect();
+        // As many files at once as there are threads: their metas are what it takes in memory.
+        for wave in files.chunks(rayon::current_num_threads().max(1)) {
+            let scanned: Vec<_> = wave.par_iter().map(|(number, open)| self.shared.collect(*number, open)).collect();
+            for file in scanned {
+                let (metas, damages) = file?;
+                for meta in &metas {
+                    report.chunks += 1;
+                    report.chunk_bytes += u64::from(meta.len);
+                    chunk(meta)?;
+                }
+                report.damages.extend(damages);
+            }
+        }
+        Ok(report)
+    }
+
+    fn readable_files(&self) -> Result<BTreeMap<u32, OpenFile>, FilesError> {
+        let shared = &*self.shared;
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(FilesError::Closed { dir: shared.dir.clone() });
+        }
+        shared.writer.lock().flush(shared)?;
+        Ok(shared.files.read().clone())
+    }
+
+    /// Removes the files whose numbers are below `before`, oldest first, so that a crash leaves no gap. If the current file
+    /// holds chunks, the next one goes to a new file. The current file is never removed.
+    ///
+    /// # Errors
+    /// When a file cannot be removed: it and those after it stay.
+    pub fn truncate(&self, before: u32) -> Result<(), FilesError> {
+        let shared = &*self.shared;
+        shared.check_writable()?;
+        let mut position = shared.position.lock();
+        if position.offset > FILE_HEADER_LEN as u64 {
+            position.cut();
+        }
+        let current = shared.tail.read().number;
+        let old: Vec<_> = shared.files.read().range(..before).map(|(n, open)| (*n, open.path.clone())).collect();
+        let mut removed = false;
+        for (number, path) in old {
+            if number == current {
+                break;
+            }
+            match shared.fs.remove_file(&path) {
+                Ok(()) => {}
+                Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(FilesError::Io { action: "remove", path, source }),
+            }
+            shared.files.write().remove(&number);
+            removed = true;
+        }
+        if removed {
+            shared.fs.sync_dir(&shared.dir).map_err(FilesError::io("sync", &shared.dir))?;
+        }
+        Ok(())
+    }
+
+    /// The next chunk goes to a new file.
+    pub fn cut_new_file(&self) {
+        self.shared.position.lock().cut();
+    }
+
+    /// Bytes of all files as the file system counts them, what waits to be written not included.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn size(&self) -> Result<u64, FilesError> {
+        Ok(list_files(&*self.shared.fs, &self.shared.dir)?.iter().map(|file| file.len).sum())
+    }
+
+    /// Hands what waits to the file: readable by other processes then, durable not yet.
+    ///
+    /// # Errors
+    /// When the disk refuses; everything stays readable, and the next flush tries again.
+    pub fn flush(&self) -> Result<(), FilesError> {
+        self.shared.writer.lock().flush(&self.shared)
+    }
+
+    /// Makes everything that was written durable.
+    ///
+    /// # Errors
+    /// When the disk refuses. After a failed fsync nothing is written until [`ChunkFiles::recover`].
+    pub fn sync(&self) -> Result<(), FilesError> {
+        self.shared.writer.lock().sync(&self.shared)
+    }
+
+    /// Takes note of a failed fsync: says which file's contents are uncertain since its last successful one, leaves that
+    /// file as it is, and lets writing go on in a new one. `None` when no fsync failed.
+    pub fn recover(&self) -> Option<PathBuf> {
+        let mut position = self.shared.position.lock();
+        let path = self.shared.writer.lock().recover()?;
+        position.cut();
+        Some(path)
+    }
+
+    /// Makes everything durable and ends all use: later calls fail. Closing again does nothing.
+    ///
+    /// Dropping without closing loses what waits in memory.
+    ///
+    /// # Errors
+    /// As [`ChunkFiles::sync`].
+    pub fn close(&self) -> Result<(), FilesError> {
+        let _position = self.shared.position.lock();
+        let mut writer = self.shared.writer.lock();
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        writer.finish(&self.shared)?;
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.files.write().clear();
+        Ok(())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+}
+
+impl Shared {
+    fn check_writable(&self) -> Result<(), FilesError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(FilesError::Closed { dir: self.dir.clone() });
+        }
+        if self.read_only {
+            return Err(FilesError::ReadOnly { dir: self.dir.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether the record at `chunk_ref` waits in memory.
+    fn holds(&self, chunk_ref: ChunkRef) -> bool {
+        let tail = self.tail.read();
+        tail.number == chunk_ref.file && (tail.start..tail.end()).contains(&chunk_ref.offset.into())
+    }
+
+    fn read_from_tail(&self, chunk_ref: ChunkRef, data: &mut Vec<u8>) -> Option<ChunkMeta> {
+        let tail = self.tail.read();
+        if tail.number != chunk_ref.file {
+            return None;
+        }
+        let at = usize::try_from(u64::from(chunk_ref.offset).checked_sub(tail.start)?).ok()?;
+        let bytes = tail.bytes.get(at..).filter(|bytes| bytes.len() >= MIN_RECORD_LEN)?;
+        match parse_record(bytes, bytes.len() as u64) {
+            Parsed::Record { head, data: chunk, .. } => {
+                data.extend_from_slice(chunk);
+                Some(head.meta(chunk_ref, chunk))
+            }
+            _ => None,
+        }
+    }
+
+    /// Scans one file; of the file that is written to, what has reached it.
+    fn scan<E: From<FilesError>>(
+        &self,
+        number: u32,
+        open: &OpenFile,
+        mut chunk: impl FnMut(&ChunkMeta, &[u8]) -> Result<(), E>,
+    ) -> Result<Vec<Damage>, E> {
+        let io = |source| FilesError::Io { action: "read", path: open.path.clone(), source };
+        let end = {
+            let tail = self.tail.read();
+            if tail.number == number { tail.start } else { open.file.len().map_err(io)? }
+        };
+        let mut damages = Vec::new();
+        // An offset has 32 bits; nothing behind that can be referred to.
+        let end = end.min(1 << 32);
+        let scanned = scan::scan_file(
+            &*open.file,
+            number,
+            &open.path,
+            end,
+            |meta, data| chunk(meta, data).map_err(ScanError::Caller),
+            |damage| damages.push(damage),
+        );
+        match scanned {
+            Ok(()) => Ok(damages),
+            Err(ScanError::Caller(error)) => Err(error),
+            Err(ScanError::Io(source)) => Err(io(source).into()),
+        }
+    }
+
+    fn collect(&self, number: u32, open: &OpenFile) -> Result<(Vec<ChunkMeta>, Vec<Damage>), FilesError> {
+        let mut metas = Vec::new();
+        let damages = self.scan::<FilesError>(number, open, |meta, _| {
+            metas.push(*meta);
+            Ok(())
+        })?;
+        Ok((metas, damages))
+    }
+}
+
+enum ScanError<E> {
+    Io(std::io::Error),
+    Caller(E),
+}
+
+impl<E> From<std::io::Error> for ScanError<E> {
+    fn from(source: std::io::Error) -> Self {
+        Self::Io(source)
+    }
+}
+
+fn open_file(fs: &Fs, entry: &FileEntry) -> Result<Arc<dyn VfsFile>, Fault> {
+    if entry.kind != FileKind::File {
+        return Err(Fault::Unreadable);
+    }
+    fs.open_read(&entry.path).map(Arc::from).map_err(|_| Fault::Unreadable)
+}
+
+fn first_fault(file: &dyn VfsFile, len: u64) -> Option<Fault> {
+    let mut header = [0; FILE_HEADER_LEN];
+    match file.read_full_at(&mut header[..FILE_HEADER_LEN.min(len as usize)], 0) {
+        Ok(read) => layout::check_file_header(&header[..read]).err(),
+        Err(_) => Some(Fault::Unreadable),
+    }
+}
+
+/// Whether all of a file is zeros. Files that a crash leaves so are preallocated ones: no need to read a large one.
+fn is_zeros(file: &dyn VfsFile, len: u64) -> bool {
+    let mut bytes = vec![0; len.min(PREALLOCATED_LEN) as usize];
+    len <= PREALLOCATED_LEN && file.read_full_at(&mut bytes, 0).is_ok() && bytes.iter().all(|b| *b == 0)
+}
+
+fn header_damage(entry: &FileEntry, fault: Fault) -> Damage {
+    let len = entry.len.min(FILE_HEADER_LEN as u64);
+    Damage { file: entry.number, path: entry.path.clone(), offset: 0, len, at_end: entry.len <= len, fault }
+}
