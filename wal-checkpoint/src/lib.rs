@@ -1,1 +1,6 @@
-//! Shrinks a Prometheus write-ahead log: filtered rewrite of old segments, published atomically.
+//! x
+#[cfg(test)]
+mod testing;
+mod times;
+mod rule;
+pub use rule::segments_to_checkpoint;
