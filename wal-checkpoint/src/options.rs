@@ -1,0 +1,78 @@
+//! How a checkpoint is made.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wal_segment::{Compression, DEFAULT_SEGMENT_SIZE};
+
+use crate::damage::DamagePolicy;
+
+/// What to do with start timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartTimestamps {
+    /// As the records hold them.
+    #[default]
+    Keep,
+    /// Dropped: samples and histograms are all written as version 1. The reference does that unless its storage of start
+    /// timestamps is switched on.
+    Drop,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the sources that have been read and filtered.
+    pub done_bytes: u64,
+    /// Bytes of all sources.
+    pub total_bytes: u64,
+}
+
+/// Called from the run's own thread, in order.
+pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a checkpoint is made. The defaults are the reference's, but for start timestamps, which are kept.
+#[derive(Clone)]
+pub struct Options {
+    /// How records are compressed that were not compressed like that already.
+    pub compression: Compression,
+    /// Bytes of a segment of the checkpoint: a multiple of 32 KiB.
+    pub segment_size: u64,
+    /// What to do about damage.
+    pub damage: DamagePolicy,
+    /// What to do with start timestamps.
+    pub start_timestamps: StartTimestamps,
+    /// Threads that read and filter; 0 = as many as the machine has, at most 8. The output does not depend on it.
+    pub threads: usize,
+    /// Publish into this directory instead of the log's own, which then stays as it is.
+    pub publish_in: Option<PathBuf>,
+    /// Told how far the run has come, about once a megabyte.
+    pub progress: Option<ProgressFn>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            compression: Compression::None,
+            segment_size: DEFAULT_SEGMENT_SIZE,
+            damage: DamagePolicy::default(),
+            start_timestamps: StartTimestamps::default(),
+            threads: 0,
+            publish_in: None,
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("compression", &self.compression)
+            .field("segment_size", &self.segment_size)
+            .field("damage", &self.damage)
+            .field("start_timestamps", &self.start_timestamps)
+            .field("threads", &self.threads)
+            .field("publish_in", &self.publish_in)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! Removing what a checkpoint stands for, in an order that no crash can hurt.
+//!
+//! ```text
+//! 1. the checkpoint's name is made durable (again: a crash may have come before it was)
+//! 2. segments, oldest first, the directory fsynced after each: what is left has no gap
+//! 3. older checkpoints, oldest first: renamed to a temporary's name, so that half of one is never taken for a whole
+//! ```
+//!
+//! A crash in between leaves segments or checkpoints that the newest checkpoint stands for: every reader passes over
+//! them, and the next run removes them.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use tsdb_vfs::{FileKind, Fs};
+use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
+
+use crate::error::Error;
+use crate::stats::Stats;
+
+/// What a checkpoint's name ends with while it is being written.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// What [`retire`] and its parts took away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removed {
+    /// Segments removed.
+    pub segments: u64,
+    /// Older checkpoints removed.
+    pub checkpoints: u64,
+    /// Bytes of the removed segments.
+    pub bytes: u64,
+    /// Damaged files and directories, by their new place: evidence is moved, not removed.
+    pub quarantined: Vec<PathBuf>,
+}
+
+/// Removes everything that the checkpoint of `stats` stands for: segments up to its number, then older checkpoints.
+/// Where the run found damage ([`Stats::damage`]), the damaged file or checkpoint is moved to `quarantine/` instead.
+///
+/// Does nothing if there was nothing to do ([`Stats::no_op`]). The newest segment is never removed: a log without
+/// segments starts over at number 0, which every reader of the checkpoint then passes over.
+pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
+    if stats.no_op() {
+        return Ok(Removed::default());
+    }
+    let damaged: Vec<&Path> = stats.damage.iter().map(|damage| damage.location.dir.as_path()).collect();
+    let segments: Vec<u64> = stats
+        .damage
+        .iter()
+        .filter(|damage| damage.location.dir == dir)
+        .map(|damage| damage.location.segment)
+        .collect();
+    let mut removed = Removed::default();
+    remove_up_to(fs, dir, stats.to, &segments, &mut removed)?;
+    delete_checkpoints_before(fs, dir, stats.to, &damaged, &mut removed)?;
+    Ok(removed)
+}
+
+/// Removes the segments that checkpoint `index` stands for, which must be there and sound: its number and below, oldest
+/// first, but never the newest segment.
+pub fn remove_segments(fs: &Fs, dir: &Path, index: u64) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    remove_up_to(fs, dir, index, &[], &mut removed)?;
+    Ok(removed)
+}
+
+/// Removes the checkpoints before number `index`.
+pub fn delete_older(fs: &Fs, dir: &Path, index: u64) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    delete_checkpoints_before(fs, dir, index, &[], &mut removed)?;
+    Ok(removed)
+}
+
+/// Removes what an interrupted run left of a checkpoint, and returns how many there were. Nothing else is looked at.
+pub fn remove_temporaries(fs: &Fs, dir: &Path) -> Result<u64, Error> {
+    let mut removed = 0;
+    for entry in fs.list(dir).map_err(Error::io(dir))? {
+        let Some(name) = entry.name.to_str() else { continue };
+        let temporary = name.starts_with(CHECKPOINT_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
+        if !temporary || entry.kind != FileKind::Dir {
+            continue;
+        }
+        let path = dir.join(name);
+        fs.remove_dir_all(&path).map_err(Error::io(&path))?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+fn remove_up_to(fs: &Fs, dir: &Path, index: u64, damaged: &[u64], removed: &mut Removed) -> Result<(), Error> {
+    fs.sync_dir(dir).map_err(Error::io(dir))?;
+    let segments = layout::segments(fs, dir)?;
+    let Some(newest) = segments.last().map(|segment| segment.index) else { return Ok(()) };
+    for segment in segments.iter().filter(|segment| segment.index <= index && segment.index < newest) {
+        if damaged.contains(&segment.index) {
+            removed.quarantined.push(quarantine(fs, dir, &segment.path)?);
+        } else {
+            fs.remove_file(&segment.path).map_err(Error::io(&segment.path))?;
+            removed.segments += 1;
+            removed.bytes += segment.len;
+        }
+        // One name at a time: a crash that kept a later removal and lost an earlier one would leave a gap, and the
+        // reference does not start over a gap.
+        fs.sync_dir(dir).map_err(Error::io(dir))?;
+    }
+    Ok(())
+}
+
+fn delete_checkpoints_before(
+    fs: &Fs,
+    dir: &Path,
+    index: u64,
+    damaged: &[&Path],
+    removed: &mut Removed,
+) -> Result<(), Error> {
+    for old in layout::checkpoints(fs, dir)?.into_iter().filter(|old| old.index < index) {
+        if damaged.contains(&old.path.as_path()) {
+            removed.quarantined.push(quarantine(fs, dir, &old.path)?);
+        } else {
+            let mut doomed = old.path.clone().into_os_string();
+            doomed.push(TEMPORARY_SUFFIX);
+            let doomed = PathBuf::from(doomed);
+            fs.rename(&old.path, &doomed).map_err(Error::io(&doomed))?;
+            fs.sync_dir(dir).map_err(Error::io(dir))?;
+            fs.remove_dir_all(&doomed).map_err(Error::io(&doomed))?;
+            removed.checkpoints += 1;
+        }
+        fs.sync_dir(dir).map_err(Error::io(dir))?;
+    }
+    Ok(())
+}
+
+/// Moves a damaged file or directory to `quarantine/` beside it, under the first free name.
+fn quarantine(fs: &Fs, dir: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let place = dir.join(QUARANTINE_NAME);
+    match fs.create_dir(&place) {
+        Ok(()) => fs.sync_dir(dir).map_err(Error::io(dir))?,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io(&place)(e)),
+    }
+    let name = path.file_name().unwrap_or_default();
+    let mut target = place.join(name);
+    let mut n = 1;
+    while fs.exists(&target).map_err(Error::io(&target))? {
+        let mut numbered = name.to_owned();
+        numbered.push(format!(".{n}"));
+        target = place.join(numbered);
+        n += 1;
+    }
+    fs.rename(path, &target).map_err(Error::io(&target))?;
+    fs.sync_dir(&place).map_err(Error::io(&place))?;
+    Ok(target)
+}
