@@ -55,9 +55,9 @@ pub const MAX_RECORD_LEN: usize = 256 * 1024 * 1024;
 /// What the reference's zstd writer uses is close to this level.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Compresses records; keeps its tables and buffers between them.
+/// Compresses records as the writer does; keeps its tables and buffers between them.
 #[derive(Default)]
-pub(crate) struct Compressor {
+pub struct Compressor {
     snappy: Option<Box<snap::raw::Encoder>>,
     zstd: Option<zstd::bulk::Compressor<'static>>,
 }
@@ -71,7 +71,7 @@ impl fmt::Debug for Compressor {
 impl Compressor {
     /// Appends the stored form of `record` to `out` and returns how it is compressed: `None` with the record as it is
     /// whenever compressing does not make it shorter. `record` is no longer than [`MAX_RECORD_LEN`].
-    pub(crate) fn append(&mut self, wanted: Compression, record: &[u8], out: &mut Vec<u8>) -> Compression {
+    pub fn append(&mut self, wanted: Compression, record: &[u8], out: &mut Vec<u8>) -> Compression {
         let start = out.len();
         let written = match wanted {
             Compression::None => None,

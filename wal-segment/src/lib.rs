@@ -48,7 +48,7 @@ mod frame;
 mod log;
 mod reader;
 
-pub use compression::{Compression, MAX_RECORD_LEN, UnknownCompression};
+pub use compression::{Compression, Compressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
 pub use format::{DEFAULT_SEGMENT_SIZE, HEADER_SIZE, PAGE_SIZE};
 pub use layout::{CheckpointRef, SegmentRef};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tsdb_vfs::{Fs, VfsFile};
 
+use crate::Compression;
 use crate::compression::Decompressor;
 use crate::error::{Damage, FrameFault, Location, Position, ReadError};
 use crate::format::{PAGE, PAGE_SIZE};
@@ -19,6 +20,10 @@ pub(crate) const READ_SIZE: usize = 256 * 1024;
 pub struct Record<'a> {
     /// The record, decompressed; valid until the reader goes on.
     pub bytes: &'a [u8],
+    /// The record as it is stored: who copies it unchanged need not compress it again.
+    pub stored: &'a [u8],
+    /// How `stored` is compressed.
+    pub compression: Compression,
     /// Where it begins.
     pub position: Position,
     /// Offset in the segment behind its last fragment.
@@ -206,7 +211,9 @@ impl SegmentReader {
         let stored = self.framer.stored(frame, self.window.bytes());
         let position = Position { segment: self.segment.index, offset: frame.start };
         match decompressor.decode(frame.compression, stored) {
-            Ok(bytes) => Ok(Record { bytes, position, end: frame.end }),
+            Ok(bytes) => {
+                Ok(Record { bytes, stored, compression: frame.compression, position, end: frame.end })
+            }
             Err(reason) => {
                 let fault = FrameFault::Decompress { compression: frame.compression, reason };
                 Err(self.damage(frame.start, frame.start, fault))

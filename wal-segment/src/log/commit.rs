@@ -106,6 +106,23 @@ impl Group {
         outcome
     }
 
+    /// Records that are in their stored form already: nothing to do outside of the writer's lock.
+    pub(crate) fn append_stored<'a>(
+        &self,
+        writer: &Mutex<Writer>,
+        records: impl IntoIterator<Item = (&'a [u8], Compression)>,
+    ) -> Result<Position, Error> {
+        writer.lock().round(|round| {
+            let mut first = None;
+            for (stored, compression) in records {
+                check_len(stored)?;
+                let position = round.push(stored, compression)?;
+                first.get_or_insert(position);
+            }
+            Ok(first)
+        })
+    }
+
     fn lead_alone(&self) -> bool {
         let mut queue = self.queue.lock();
         let alone = !queue.led && queue.waiting.is_empty();

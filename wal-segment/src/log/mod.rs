@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tsdb_vfs::Fs;
 
+use crate::Compression;
 use crate::error::{Error, Position};
 use crate::layout;
 use commit::Group;
@@ -57,6 +58,16 @@ impl Log {
     /// Without records, the place where the next one would go.
     pub fn append<'a>(&self, records: impl IntoIterator<Item = &'a [u8]>) -> Result<Position, Error> {
         self.group.append(&self.writer, &self.options, records)
+    }
+
+    /// As [`append`](Self::append), of records in the stored form that a reader gave out or a
+    /// [`Compressor`](crate::Compressor) made, whatever this log's own compression is. Bytes that are not what their
+    /// compression says make a record that no reader takes.
+    pub fn append_stored<'a>(
+        &self,
+        records: impl IntoIterator<Item = (&'a [u8], Compression)>,
+    ) -> Result<Position, Error> {
+        self.group.append_stored(&self.writer, records)
     }
 
     /// Makes everything that was appended durable.
