@@ -47,6 +47,8 @@ mod compression;
 mod frame;
 mod log;
 mod reader;
+mod resync;
+mod salvage;
 
 pub use compression::{Compression, Compressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
@@ -54,3 +56,4 @@ pub use format::{DEFAULT_SEGMENT_SIZE, HEADER_SIZE, PAGE_SIZE};
 pub use layout::{CheckpointRef, SegmentRef};
 pub use log::{Durability, Log, LogOptions, OpenReport};
 pub use reader::{LogReader, Record};
+pub use salvage::{DamagedRange, Item, SalvageReader};

@@ -11,6 +11,7 @@ use crate::error::{Damage, FrameFault, Location, Position, ReadError};
 use crate::format::{PAGE, PAGE_SIZE};
 use crate::framer::{Event, Frame, Framer, Tally};
 use crate::layout::{self, SegmentRef};
+use crate::resync::resume_in_page;
 
 /// Bytes that are read at once: large enough that the system call does not show, small enough for the cache.
 pub(crate) const READ_SIZE: usize = 256 * 1024;
@@ -183,24 +184,40 @@ impl SegmentReader {
     /// The next whole record's frame; `None` at the segment's clean end, or the block's.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
-            let event = match self.framer.advance(self.window.bytes(), self.window.base) {
-                Event::NeedMore if self.window.fill(self.framer.offset())? => continue,
-                Event::NeedMore => match self.framer.finish(self.window.rest(self.framer.offset())) {
-                    Some(torn) => torn,
-                    None => return Ok(None),
-                },
-                event => event,
-            };
-            match event {
+            match self.next_event()? {
                 Event::Record(frame) if frame.start < self.from => {}
                 Event::Record(frame) => return Ok(Some(frame)),
-                Event::Limit => return Ok(None),
-                Event::NeedMore => {}
+                Event::NeedMore | Event::Limit => return Ok(None),
                 Event::Fault { record_start, offset, fault } => {
                     return Err(self.damage(record_start, offset, fault).into());
                 }
             }
         }
+    }
+
+    /// What comes next when the file's end is the segment's: [`Event::NeedMore`] stands for a clean end.
+    pub(crate) fn next_event(&mut self) -> Result<Event, ReadError> {
+        loop {
+            match self.framer.advance(self.window.bytes(), self.window.base) {
+                Event::NeedMore if self.window.fill(self.framer.offset())? => {}
+                Event::NeedMore => {
+                    let torn = self.framer.finish(self.window.rest(self.framer.offset()));
+                    return Ok(torn.unwrap_or(Event::NeedMore));
+                }
+                event => return Ok(event),
+            }
+        }
+    }
+
+    /// Moves behind a fault at `offset` and says where that is.
+    pub(crate) fn resume_behind(&mut self, offset: u64, fault: &FrameFault) -> Result<u64, ReadError> {
+        let page = offset / PAGE * PAGE;
+        while self.window.end() < page + PAGE && self.window.fill(offset)? {}
+        let page_bytes = self.window.rest(page);
+        let page_bytes = &page_bytes[..page_bytes.len().min(PAGE_SIZE)];
+        let to = page + resume_in_page(page_bytes, (offset - page) as usize, fault) as u64;
+        self.framer.resume_at(to);
+        Ok(to)
     }
 
     pub(crate) fn record<'a>(
@@ -221,7 +238,7 @@ impl SegmentReader {
         }
     }
 
-    fn damage(&self, record_start: u64, offset: u64, fault: FrameFault) -> Damage {
+    pub(crate) fn damage(&self, record_start: u64, offset: u64, fault: FrameFault) -> Damage {
         let location =
             Location { dir: self.segment.dir().to_owned(), segment: self.segment.index, record_start, offset };
         Damage { location, fault }
@@ -249,6 +266,11 @@ impl Window {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf[..self.len]
+    }
+
+    /// Offset in the file behind the last byte in the buffer.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.len as u64
     }
 
     /// What there is from `offset` on.

@@ -1,0 +1,128 @@
+//! Where reading goes on behind damage.
+//!
+//! Damage that leaves the lengths alone costs one record. When a length can't be trusted, the next place in the page is
+//! looked for from which sound fragments follow each other up to the page's end; bytes *inside* a record's data that look
+//! like a fragment (a hostile label may hold them) do not pass as records, as no such chain starts there. Failing that, the
+//! next page is where fragments are known to begin.
+
+use crate::error::FrameFault;
+use crate::format::{FragmentHeader, HEADER_SIZE, PAGE_SIZE, checksum};
+
+/// Bytes that may be summed in search of a chain in one page: hostile pages must not cost more than that.
+const SEARCH_BUDGET: usize = 4 * 1024 * 1024;
+
+/// Offset in `page` from which to read on after `fault` at offset `at`; `page.len()` if nothing in it can be trusted.
+///
+/// `page` is a whole page, or what there is of the segment's last one.
+pub(crate) fn resume_in_page(page: &[u8], at: usize, fault: &FrameFault) -> usize {
+    match fault {
+        // The fragment is sound, it only does not belong to what was before it.
+        FrameFault::Order { .. } | FrameFault::MixedCompression { .. } | FrameFault::ZeroPage { .. } => at,
+        // So is the padding, which is looked at once more without the record.
+        FrameFault::PaddingInsideRecord => at,
+        FrameFault::Torn { .. } if page.len() - at < HEADER_SIZE => page.len(),
+        FrameFault::Type { .. }
+        | FrameFault::Length { .. }
+        | FrameFault::Checksum { .. }
+        | FrameFault::Padding { .. }
+        | FrameFault::Torn { .. } => search(page, at),
+        FrameFault::Decompress { .. } | FrameFault::Ledger { .. } => page.len(),
+    }
+}
+
+fn search(page: &[u8], at: usize) -> usize {
+    let behind = claimed_end(page, at);
+    if let Some(behind) = behind.filter(|&behind| chain(page, behind, &mut { SEARCH_BUDGET })) {
+        return behind;
+    }
+    let mut budget = SEARCH_BUDGET;
+    if let Some(found) = (at + 1..page.len()).find(|&start| plausible(page, start) && chain(page, start, &mut budget)) {
+        return found;
+    }
+    // A second damage further on breaks the chain: trust the header's length if one sound fragment follows.
+    behind.filter(|&behind| sound(page, behind).is_some_and(|end| end > behind + HEADER_SIZE)).unwrap_or(page.len())
+}
+
+/// The end of the fragment at `at`, if its length is to be believed.
+fn claimed_end(page: &[u8], at: usize) -> Option<usize> {
+    let length = page.get(at + 1..at + 3)?;
+    let end = at + HEADER_SIZE + usize::from(u16::from_be_bytes([length[0], length[1]]));
+    (end < page.len()).then_some(end)
+}
+
+/// Whether a header that could be one begins at `start`, its data in the page and not empty.
+fn plausible(page: &[u8], start: usize) -> bool {
+    let Some(head) = page[start..].first_chunk::<HEADER_SIZE>() else { return false };
+    FragmentHeader::decode(head)
+        .is_ok_and(|header| header.length > 0 && start + HEADER_SIZE + usize::from(header.length) <= page.len())
+}
+
+/// The end of the fragment at `start`, if header and checksum are sound.
+fn sound(page: &[u8], start: usize) -> Option<usize> {
+    let head = page.get(start..)?.first_chunk::<HEADER_SIZE>()?;
+    let header = FragmentHeader::decode(head).ok()?;
+    let data = page.get(start + HEADER_SIZE..start + HEADER_SIZE + usize::from(header.length))?;
+    (checksum(data) == header.crc).then_some(start + HEADER_SIZE + data.len())
+}
+
+/// Whether a fragment begins at `start` that the segment's end cuts.
+fn cut(page: &[u8], start: usize) -> bool {
+    let head = page[start..].first_chunk::<HEADER_SIZE>().and_then(|head| FragmentHeader::decode(head).ok());
+    head.is_some_and(|header| (page.len()..=PAGE_SIZE).contains(&(start + HEADER_SIZE + usize::from(header.length))))
+}
+
+/// Whether sound fragments, at least one of them with data, follow each other from `start` to the page's end or its
+/// padding. In a page that was not written to its end the last fragment may be cut.
+fn chain(page: &[u8], mut start: usize, budget: &mut usize) -> bool {
+    let mut data = false;
+    while page.len() - start >= HEADER_SIZE && page[start] != 0 {
+        let Some(end) = sound(page, start) else {
+            *budget = budget.saturating_sub(page.len() - start);
+            return data && cut(page, start);
+        };
+        let Some(left) = budget.checked_sub(end - start) else { return false };
+        *budget = left;
+        data |= end > start + HEADER_SIZE;
+        start = end;
+    }
+    data && page[start..].iter().all(|&byte| byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Compression;
+    use crate::frame::frame;
+    use crate::framer::Tally;
+
+    fn page(records: &[&[u8]]) -> Vec<u8> {
+        let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        records.iter().for_each(|record| frame(&mut out, &mut offset, &mut tally, record, Compression::None));
+        out
+    }
+
+    const SUM: FrameFault = FrameFault::Checksum { expected: 0, found: 0 };
+
+    #[test]
+    fn behind_a_damaged_length_the_next_record_is_found() {
+        let mut bytes = page(&[b"first record", b"second", b"third"]);
+        bytes[2] ^= 0x40;
+        assert_eq!(resume_in_page(&bytes, 0, &SUM), HEADER_SIZE + 12);
+    }
+
+    #[test]
+    fn a_record_inside_a_record_is_not_one() {
+        let inner = page(&[b"forged"]);
+        let outer = [b"label=".as_slice(), &inner, b" and more"].concat();
+        let mut bytes = page(&[&outer, b"second"]);
+        bytes[2] ^= 0x80;
+        assert_eq!(resume_in_page(&bytes, 0, &SUM), HEADER_SIZE + outer.len());
+    }
+
+    #[test]
+    fn without_a_chain_the_page_is_given_up() {
+        let mut bytes = page(&[b"first record"]);
+        bytes[2] ^= 0x01;
+        assert_eq!(resume_in_page(&bytes, 0, &SUM), bytes.len());
+    }
+}
