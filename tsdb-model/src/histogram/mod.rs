@@ -4,15 +4,21 @@
 //! (-4 to 8) bucket *i* covers `(base^(i-1), base^i]` where `base = 2^(2^-n)`; with schema -53 the upper bounds are the
 //! custom values and the last bucket ends at +Inf.
 
+mod convert;
+mod reduce;
 mod schema;
+mod validate;
 
+pub use reduce::{ReduceError, check_layout};
 pub use schema::{
     CUSTOM_BUCKETS_SCHEMA, EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MAX_RESERVED, EXPONENTIAL_SCHEMA_MIN,
     EXPONENTIAL_SCHEMA_MIN_RESERVED, is_custom_buckets_schema, is_exponential_schema, is_known_schema, is_valid_schema,
     needs_reduction,
 };
+pub use validate::{HistogramError, Side};
 
 use alloc::vec::Vec;
+use core::fmt::Debug;
 
 /// What is known about a counter reset between the previous histogram of the series and this one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -65,12 +71,68 @@ pub struct Span {
     pub length: u32,
 }
 
-/// A histogram with integer counts.
+/// The number in a bucket slice: `i64` differences in integer histograms, `f64` counts in float ones.
 ///
-/// Equality (`==`) is by value of every field, so that a sum of NaN equals nothing; use
-/// [`same_bits`](Histogram::same_bits) to compare stored data.
+/// Sealed: these two are all there are.
+pub trait BucketValue:
+    Copy + PartialEq + PartialOrd + Default + Debug + Send + Sync + sealed::Sealed + 'static
+{
+    /// The number that counts observations: `u64` or `f64`.
+    type Count: Copy + PartialEq + PartialOrd + Default + Debug + Send + Sync + 'static;
+    /// Whether a bucket is stored as its difference to the one before.
+    const DELTAS: bool;
+
+    /// Whether two stored bucket values are the same, bit by bit.
+    fn same_bits(self, other: Self) -> bool;
+    /// Whether two counts are the same, bit by bit.
+    fn same_count(a: Self::Count, b: Self::Count) -> bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for i64 {}
+    impl Sealed for f64 {}
+}
+
+impl BucketValue for i64 {
+    type Count = u64;
+    const DELTAS: bool = true;
+
+    fn same_bits(self, other: Self) -> bool {
+        self == other
+    }
+
+    fn same_count(a: u64, b: u64) -> bool {
+        a == b
+    }
+}
+
+impl BucketValue for f64 {
+    type Count = f64;
+    const DELTAS: bool = false;
+
+    fn same_bits(self, other: Self) -> bool {
+        self.to_bits() == other.to_bits()
+    }
+
+    fn same_count(a: f64, b: f64) -> bool {
+        a.to_bits() == b.to_bits()
+    }
+}
+
+/// A histogram with integer counts, as instrumented code makes them.
+pub type Histogram = NativeHistogram<i64>;
+
+/// A histogram with float counts, as calculations make them.
+pub type FloatHistogram = NativeHistogram<f64>;
+
+/// A native histogram; used by its two names [`Histogram`] and [`FloatHistogram`].
+///
+/// Any content can be represented, as a log can hold any; [`validate`](NativeHistogram::validate) says whether it makes
+/// sense. Equality (`==`) is by value of every field, so that a sum of NaN equals nothing; use
+/// [`same_bits`](NativeHistogram::same_bits) to compare stored data.
 #[derive(Clone, PartialEq, Default, Debug)]
-pub struct Histogram {
+pub struct NativeHistogram<B: BucketValue> {
     /// What is known about a counter reset.
     pub counter_reset_hint: CounterResetHint,
     /// Resolution: -4 to 8 for exponential buckets, -53 for custom ones.
@@ -78,59 +140,37 @@ pub struct Histogram {
     /// Half the width of the zero bucket, which is `[-zero_threshold, zero_threshold]`.
     pub zero_threshold: f64,
     /// Observations in the zero bucket.
-    pub zero_count: u64,
+    pub zero_count: B::Count,
     /// All observations.
-    pub count: u64,
+    pub count: B::Count,
     /// Sum of all observations; the stale marker here marks the whole histogram as stale.
     pub sum: f64,
     /// Which positive buckets exist.
     pub positive_spans: Vec<Span>,
     /// Which negative buckets exist, counted away from zero.
     pub negative_spans: Vec<Span>,
-    /// Counts of the positive buckets: the first absolute, the others as the difference to the one before.
-    pub positive_buckets: Vec<i64>,
+    /// Counts of the positive buckets; in integer histograms the first absolute, the others as the difference to the
+    /// one before.
+    pub positive_buckets: Vec<B>,
     /// Counts of the negative buckets, in the same form.
-    pub negative_buckets: Vec<i64>,
+    pub negative_buckets: Vec<B>,
     /// Upper bounds of custom buckets, strictly increasing; empty with other schemas.
     pub custom_values: Vec<f64>,
 }
 
-/// A histogram with float counts, as calculations make them. Equality as for [`Histogram`].
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct FloatHistogram {
-    /// What is known about a counter reset.
-    pub counter_reset_hint: CounterResetHint,
-    /// Resolution: -4 to 8 for exponential buckets, -53 for custom ones.
-    pub schema: i32,
-    /// Half the width of the zero bucket, which is `[-zero_threshold, zero_threshold]`.
-    pub zero_threshold: f64,
-    /// Observations in the zero bucket.
-    pub zero_count: f64,
-    /// All observations.
-    pub count: f64,
-    /// Sum of all observations; the stale marker here marks the whole histogram as stale.
-    pub sum: f64,
-    /// Which positive buckets exist.
-    pub positive_spans: Vec<Span>,
-    /// Which negative buckets exist, counted away from zero.
-    pub negative_spans: Vec<Span>,
-    /// Absolute counts of the positive buckets.
-    pub positive_buckets: Vec<f64>,
-    /// Absolute counts of the negative buckets.
-    pub negative_buckets: Vec<f64>,
-    /// Upper bounds of custom buckets, strictly increasing; empty with other schemas.
-    pub custom_values: Vec<f64>,
-}
-
-fn same_floats(a: &[f64], b: &[f64]) -> bool {
-    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
-}
-
-impl Histogram {
+impl<B: BucketValue> NativeHistogram<B> {
     /// Whether the buckets are custom ones (schema -53).
+    #[inline]
     #[must_use]
     pub const fn uses_custom_buckets(&self) -> bool {
         is_custom_buckets_schema(self.schema)
+    }
+
+    /// Whether this marks the end of its series: the sum is the stale marker.
+    #[inline]
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        crate::staleness::is_stale(self.sum)
     }
 
     /// Whether every field is the same, floats compared by their bits.
@@ -138,38 +178,18 @@ impl Histogram {
     pub fn same_bits(&self, other: &Self) -> bool {
         self.counter_reset_hint == other.counter_reset_hint
             && self.schema == other.schema
-            && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
-            && self.zero_count == other.zero_count
-            && self.count == other.count
-            && self.sum.to_bits() == other.sum.to_bits()
+            && self.zero_threshold.same_bits(other.zero_threshold)
+            && B::same_count(self.zero_count, other.zero_count)
+            && B::same_count(self.count, other.count)
+            && self.sum.same_bits(other.sum)
             && self.positive_spans == other.positive_spans
             && self.negative_spans == other.negative_spans
-            && self.positive_buckets == other.positive_buckets
-            && self.negative_buckets == other.negative_buckets
-            && same_floats(&self.custom_values, &other.custom_values)
+            && all_same(&self.positive_buckets, &other.positive_buckets)
+            && all_same(&self.negative_buckets, &other.negative_buckets)
+            && all_same(&self.custom_values, &other.custom_values)
     }
 }
 
-impl FloatHistogram {
-    /// Whether the buckets are custom ones (schema -53).
-    #[must_use]
-    pub const fn uses_custom_buckets(&self) -> bool {
-        is_custom_buckets_schema(self.schema)
-    }
-
-    /// Whether every field is the same, floats compared by their bits.
-    #[must_use]
-    pub fn same_bits(&self, other: &Self) -> bool {
-        self.counter_reset_hint == other.counter_reset_hint
-            && self.schema == other.schema
-            && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
-            && self.zero_count.to_bits() == other.zero_count.to_bits()
-            && self.count.to_bits() == other.count.to_bits()
-            && self.sum.to_bits() == other.sum.to_bits()
-            && self.positive_spans == other.positive_spans
-            && self.negative_spans == other.negative_spans
-            && same_floats(&self.positive_buckets, &other.positive_buckets)
-            && same_floats(&self.negative_buckets, &other.negative_buckets)
-            && same_floats(&self.custom_values, &other.custom_values)
-    }
+fn all_same<B: BucketValue>(a: &[B], b: &[B]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_bits(*b))
 }
