@@ -30,10 +30,18 @@
 //! * Errors are plain [`std::io::Error`]s that keep the operating system's number; [`is_disk_full`] and
 //!   [`is_not_regular`] sort them. The caller adds the path.
 
+pub mod conformance;
+pub mod crash;
 mod error;
+pub mod failpoints;
 mod real;
+mod rng;
+mod scenario;
+pub mod sim;
 mod vfs;
 
 pub use error::{NotRegular, is_disk_full, is_not_regular};
 pub use real::RealFs;
+pub use scenario::{Journal, Scenario};
+pub use sim::SimFs;
 pub use vfs::{DirEntry, FileKind, Fs, Map, Metadata, Vfs, VfsFile, VfsLock};
