@@ -67,8 +67,10 @@ fn key(name: &[u8], series: &SeriesText<'_>) -> Key {
         _ => None,
     };
     let labels = series.raw_pairs().filter_map(|pair| Some((pair.name?, pair.value)));
-    let mut labels: Vec<_> =
-        labels.filter(|(name, _)| Some(*name) != dropped).map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let mut labels: Vec<_> = labels
+        .filter(|(name, _)| Some(*name) != dropped)
+        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+        .collect();
     labels.sort();
     (name.to_vec(), labels)
 }

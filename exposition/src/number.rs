@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn values_are_what_go_accepts() {
-        for (text, value) in [("1", 1.0), ("-.5e-3", -0.0005), ("1.", 1.0), ("+Inf", f64::INFINITY), ("-infinity", -f64::INFINITY)] {
+        for (text, value) in
+            [("1", 1.0), ("-.5e-3", -0.0005), ("1.", 1.0), ("+Inf", f64::INFINITY), ("-infinity", -f64::INFINITY)]
+        {
             assert_eq!(parse_value(text.as_bytes()), Some(value), "{text}");
         }
         assert_eq!(parse_value(b"nAn").unwrap().to_bits(), NORMAL_NAN_BITS);
@@ -158,21 +160,41 @@ mod tests {
     #[test]
     fn bounds_may_be_hexadecimal_and_have_underscores() {
         let cases = [
-            ("0x1p-2", 0.25), ("0x1.8p1", 3.0), ("-0X.8P0", -0.5), ("0x1.fffffffffffff8p0", 2.0), ("0x1.fffffffffffff7p0", 1.999_999_999_999_999_8),
-            ("0x1p-1074", 5e-324), ("0x1p-1075", 0.0), ("0x1.8p-1075", 5e-324), ("0x1.fffffffffffffp1023", f64::MAX), ("0x0p0", 0.0),
-            ("1_0", 10.0), ("0x_1p0", 1.0), ("0x123456789abcdef01p-4", 1_311_768_467_463_790_320.0),
+            ("0x1p-2", 0.25),
+            ("0x1.8p1", 3.0),
+            ("-0X.8P0", -0.5),
+            ("0x1.fffffffffffff8p0", 2.0),
+            ("0x1.fffffffffffff7p0", 1.999_999_999_999_999_8),
+            ("0x1p-1074", 5e-324),
+            ("0x1p-1075", 0.0),
+            ("0x1.8p-1075", 5e-324),
+            ("0x1.fffffffffffffp1023", f64::MAX),
+            ("0x0p0", 0.0),
+            ("1_0", 10.0),
+            ("0x_1p0", 1.0),
+            ("0x123456789abcdef01p-4", 1_311_768_467_463_790_320.0),
         ];
         for (text, value) in cases {
             assert_eq!(parse_go_float(text.as_bytes()), Some(value), "{text}");
         }
-        for text in ["0x1p1024", "0x1.fffffffffffff8p1023", "0x1", "0xp1", "0x1p", "_1", "1_", "1__0", "1_.5", "0x1.8.8p1"] {
+        for text in
+            ["0x1p1024", "0x1.fffffffffffff8p1023", "0x1", "0xp1", "0x1p", "_1", "1_", "1__0", "1_.5", "0x1.8.8p1"]
+        {
             assert_eq!(parse_go_float(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
     fn bounds_have_one_form() {
-        for (value, text) in [(1.0, "1.0"), (-0.0, "0.0"), (0.25, "0.25"), (1e6, "1e+06"), (123_456.0, "123456.0"), (f64::INFINITY, "+Inf"), (f64::NAN, "NaN")] {
+        for (value, text) in [
+            (1.0, "1.0"),
+            (-0.0, "0.0"),
+            (0.25, "0.25"),
+            (1e6, "1e+06"),
+            (123_456.0, "123456.0"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NAN, "NaN"),
+        ] {
             assert_eq!(openmetrics_form(value), text);
         }
     }

@@ -80,7 +80,9 @@ impl<'a> Text<'a> {
         self.cursor.skip_blanks();
         let name = match self.cursor.take_metric_name() {
             Some(name) => Cow::Borrowed(name),
-            None => self.cursor.take_quoted(NAME).map(unescape).ok_or_else(|| self.cursor.error(Expected::MetadataName))?,
+            None => {
+                self.cursor.take_quoted(NAME).map(unescape).ok_or_else(|| self.cursor.error(Expected::MetadataName))?
+            }
         };
         if self.cursor.peek() == Some(0) {
             return Err(self.cursor.error(Expected::MetadataText));

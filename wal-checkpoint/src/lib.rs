@@ -1,6 +1,6 @@
 //! x
+mod rule;
 #[cfg(test)]
 mod testing;
 mod times;
-mod rule;
 pub use rule::segments_to_checkpoint;

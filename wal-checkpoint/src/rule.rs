@@ -39,7 +39,11 @@ mod tests {
     fn equals_the_reference_for_every_small_range() {
         for first in 0..40 {
             for last in first..first + 100 {
-                assert_eq!(segments_to_checkpoint(first as u64, last as u64), reference(first, last), "{first}..{last}");
+                assert_eq!(
+                    segments_to_checkpoint(first as u64, last as u64),
+                    reference(first, last),
+                    "{first}..{last}"
+                );
             }
         }
     }

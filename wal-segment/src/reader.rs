@@ -228,9 +228,7 @@ impl SegmentReader {
         let stored = self.framer.stored(frame, self.window.bytes());
         let position = Position { segment: self.segment.index, offset: frame.start };
         match decompressor.decode(frame.compression, stored) {
-            Ok(bytes) => {
-                Ok(Record { bytes, stored, compression: frame.compression, position, end: frame.end })
-            }
+            Ok(bytes) => Ok(Record { bytes, stored, compression: frame.compression, position, end: frame.end }),
             Err(reason) => {
                 let fault = FrameFault::Decompress { compression: frame.compression, reason };
                 Err(self.damage(frame.start, frame.start, fault))

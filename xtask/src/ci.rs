@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{bless, crash, edges, fuzz, interop, sh, tidy};
+use crate::{crash, edges, fuzz, goldens, interop, sh, tidy};
 
 /// Everything that must hold before a change is taken in (tests aside: `cargo xtask test`).
 #[derive(clap::Args)]
@@ -34,15 +34,40 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step { name: "tidy", about: "file lengths; nothing of a private machine", slow: false, run: |_| tidy::check() },
-    Step { name: "edges", about: "only the allowed dependencies; std::fs below tsdb-vfs only", slow: false, run: |_| edges::check() },
+    Step {
+        name: "edges",
+        about: "only the allowed dependencies; std::fs below tsdb-vfs only",
+        slow: false,
+        run: |_| edges::check(),
+    },
     Step { name: "fmt", about: "rustfmt and gofmt have nothing to change", slow: false, run: |_| format() },
-    Step { name: "goldens", about: "committed goldens are what their manifest says", slow: false, run: |_| bless::check() },
+    Step {
+        name: "goldens",
+        about: "committed goldens are what their manifest says",
+        slow: false,
+        run: |_| goldens::check(),
+    },
     Step { name: "clippy", about: "no warning, and the ban on std::fs", slow: false, run: |_| clippy() },
     Step { name: "no-std", about: "tsdb-model and wal-format without std", slow: false, run: |_| no_std() },
     Step { name: "docs", about: "rustdoc without a warning", slow: false, run: |_| docs() },
-    Step { name: "interop", about: "beside Prometheus 3.14, a tenth of the rounds", slow: true, run: |_| interop::quick() },
-    Step { name: "fuzz", about: "every fuzz target, briefly", slow: true, run: |args| fuzz::briefly(args.fuzz_seconds) },
-    Step { name: "crash", about: "kill loops and crash states, in the number of a pull request", slow: true, run: |_| crash::quick() },
+    Step {
+        name: "interop",
+        about: "beside Prometheus 3.14, a tenth of the rounds",
+        slow: true,
+        run: |_| interop::quick(),
+    },
+    Step {
+        name: "fuzz",
+        about: "every fuzz target, briefly",
+        slow: true,
+        run: |args| fuzz::briefly(args.fuzz_seconds),
+    },
+    Step {
+        name: "crash",
+        about: "kill loops and crash states, in the number of a pull request",
+        slow: true,
+        run: |_| crash::quick(),
+    },
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -53,9 +78,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(unknown) = args.only.iter().find(|name| STEPS.iter().all(|step| step.name != name.as_str())) {
         bail!("no step {unknown}: see cargo xtask ci --list");
     }
-    let wanted = STEPS
-        .iter()
-        .filter(|step| if args.only.is_empty() { !(step.slow && args.fast) } else { args.only.iter().any(|n| n == step.name) });
+    let wanted = STEPS.iter().filter(|step| {
+        if args.only.is_empty() { !(step.slow && args.fast) } else { args.only.iter().any(|n| n == step.name) }
+    });
     let start = Instant::now();
     let mut failed = Vec::new();
     // One run shows everything that is wrong, not only the first thing.
@@ -79,10 +104,11 @@ fn format() -> Result<()> {
 fn clippy() -> Result<()> {
     // What is shipped, with the ban on the file system; then everything, tests too, which may use it.
     sh::run(sh::cargo().args(["clippy", "--workspace", "--lib", "--bins", "--locked", "--", "-Dwarnings"]))?;
-    sh::run(sh::cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-Dwarnings"]).args([
-        "-Aclippy::disallowed_methods",
-        "-Aclippy::disallowed_types",
-    ]))?;
+    sh::run(
+        sh::cargo()
+            .args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-Dwarnings"])
+            .args(["-Aclippy::disallowed_methods", "-Aclippy::disallowed_types"]),
+    )?;
     sh::run(Command::new("go").args(["vet", "."]).current_dir(sh::root().join("interop")))
 }
 

@@ -170,7 +170,8 @@ mod tests {
             let output = cargo.output().expect("cargo clippy runs");
             (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
         };
-        let leak = "pub fn leak(path: &str) -> bool { std::fs::read(path).is_ok() && std::fs::File::open(path).is_ok() }\n";
+        let leak =
+            "pub fn leak(path: &str) -> bool { std::fs::read(path).is_ok() && std::fs::File::open(path).is_ok() }\n";
         let (passes, said) = check(leak);
         assert!(passes, "nothing is forbidden yet: {said}");
         let ban = std::fs::read_to_string(sh::root().join(ABOVE_VFS)).expect("the ban");

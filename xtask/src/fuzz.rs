@@ -64,6 +64,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Every target for so many seconds: what `cargo xtask ci` runs.
+pub(crate) fn briefly(seconds: u64) -> Result<()> {
+    let args = Args {
+        target: None,
+        runs: None,
+        seconds: Some(seconds),
+        seed: None,
+        input: None,
+        rss_limit: 2048,
+        list: false,
+    };
+    run(&args)
+}
+
 /// Target names, as the manifest has them.
 fn targets() -> Result<Vec<String>> {
     let manifest = std::fs::read_to_string(sh::root().join("fuzz/Cargo.toml")).context("fuzz/Cargo.toml")?;

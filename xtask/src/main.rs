@@ -9,9 +9,16 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod bless;
+mod ci;
+mod crash;
+mod edges;
 mod fuzz;
+mod goldens;
 mod interop;
 mod sh;
+mod test;
+mod tidy;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Checks, tests and measures Headwater", disable_help_subcommand = true)]
@@ -22,9 +29,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Ci(ci::Args),
+    Test(test::Args),
     Interop(interop::Args),
+    Bless(bless::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Crash(crash::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,8 +50,12 @@ fn main() -> ExitCode {
 
 fn dispatch(command: &Command) -> Result<()> {
     match command {
+        Command::Ci(args) => ci::run(args),
+        Command::Test(args) => test::run(args),
         Command::Interop(args) => interop::run(args),
+        Command::Bless(args) => bless::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Fuzz(args) => fuzz::run(args),
+        Command::Crash(args) => crash::run(args),
     }
 }

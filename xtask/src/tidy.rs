@@ -39,7 +39,8 @@ pub(crate) fn bless() -> Result<()> {
 /// Everything git knows about, except what other tools own.
 fn tracked_files() -> Result<Vec<PathBuf>> {
     let mut git = std::process::Command::new("git");
-    let listed = sh::output(git.current_dir(sh::root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
+    let listed =
+        sh::output(git.current_dir(sh::root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
     Ok(listed.lines().map(PathBuf::from).filter(|path| sh::root().join(path).is_file()).collect())
 }
 

@@ -36,7 +36,7 @@ fn theirs(session: &mut Session) -> Result<()> {
 }
 
 /// Opens a directory for writing, which must succeed without anything to complain about.
-pub(super) fn open(reference: &mut Reference, dir: &Path, compression: &str) -> Result<u64> {
+pub(crate) fn open(reference: &mut Reference, dir: &Path, compression: &str) -> Result<u64> {
     let answer = reference.call("dir.open", json!({ "dir": dir, "compression": compression }), b"")?;
     ensure!(answer.f64("wal_corruptions")? == 0.0, "the reference found corruption: {}", answer.str("log")?);
     ensure!(answer.f64("mmap_corruptions")? == 0.0, "the reference found chunk corruption: {}", answer.str("log")?);
@@ -44,7 +44,7 @@ pub(super) fn open(reference: &mut Reference, dir: &Path, compression: &str) -> 
 }
 
 /// Appends commit by commit; nothing may be refused.
-pub(super) fn append(reference: &mut Reference, db: u64, commits: &[Vec<Entry>]) -> Result<()> {
+pub(crate) fn append(reference: &mut Reference, db: u64, commits: &[Vec<Entry>]) -> Result<()> {
     for commit in commits {
         let answer = reference.call("dir.append", json!({ "db": db }), &entry::encode(commit))?;
         let refused = answer.fields["refused"].as_object().is_none_or(|refused| !refused.is_empty());
@@ -54,18 +54,18 @@ pub(super) fn append(reference: &mut Reference, db: u64, commits: &[Vec<Entry>])
 }
 
 /// The reference's read-only view of a directory.
-pub(super) fn dump(reference: &mut Reference, dir: &Path) -> Result<Vec<Entry>> {
+pub(crate) fn dump(reference: &mut Reference, dir: &Path) -> Result<Vec<Entry>> {
     entry::decode(&reference.call("dir.dump", json!({ "dir": dir }), b"")?.payload)
 }
 
 /// Entries in the order of a dump: by labels, then time.
-pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
+pub(crate) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.t.cmp(&b.t)));
     entries
 }
 
 /// Bit for bit the same, or an error that shows the first difference.
-pub(super) fn compare(left: &[Entry], right: &[Entry], left_name: &str, right_name: &str) -> Result<()> {
+pub(crate) fn compare(left: &[Entry], right: &[Entry], left_name: &str, right_name: &str) -> Result<()> {
     for n in 0..left.len().max(right.len()) {
         let (a, b) = (left.get(n), right.get(n));
         if a != b {
