@@ -226,7 +226,9 @@ impl<S: Scenario> Visit<'_, S> {
             1 => (u64::from(self.plan.exhaustive), self.plan.samples),
             _ => (1, self.plan.nested_samples),
         };
-        self.state(crash, Kept::ProcessOnly, place, &mut rng, report);
+        if changes > 0 {
+            self.state(crash, Kept::ProcessOnly, place, &mut rng, report);
+        }
         if changes <= exhaustive {
             report.exhaustive_points += 1;
             for bits in 0..1u64 << changes {
@@ -236,8 +238,9 @@ impl<S: Scenario> Visit<'_, S> {
             self.state(crash, Kept::Nothing, place, &mut rng, report);
             self.state(crash, Kept::Everything, place, &mut rng, report);
         }
-        let many = changes > exhaustive && place.depth == 1;
-        for _ in 0..if changes == 0 { 0 } else { samples * if many { self.plan.oversampling } else { 1 } } {
+        let factor = if changes > exhaustive && place.depth == 1 { self.plan.oversampling } else { 1 };
+        // No more draws than twice the states that are left to be drawn.
+        for _ in 0..(samples * factor).min(crash.outcomes().saturating_sub(1 << changes.min(63)).saturating_mul(2)) {
             let draw = rng.next();
             self.state(crash, Kept::Random(draw), place, &mut rng, report);
         }

@@ -153,6 +153,11 @@ impl CrashPoint {
         self.changes.len()
     }
 
+    /// In how many ways these can come out, tears and older versions included; saturates.
+    pub(crate) fn outcomes(&self) -> u64 {
+        self.changes.iter().fold(1, |product: u64, change| product.saturating_mul(change.outcomes() as u64))
+    }
+
     /// The disk after a crash at this moment, everything on it durable (but see [`Kept::ProcessOnly`]).
     pub fn image(&self, kept: Kept) -> SimFs {
         self.draw(kept).0.start(0)
