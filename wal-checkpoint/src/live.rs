@@ -1,0 +1,216 @@
+//! The second source: what a head holds in memory, instead of segments that are read again.
+
+use std::fmt;
+
+use tsdb_model::SeriesRef;
+use wal_format::{
+    Batch, Exemplar, FloatHistogramSample, HistogramSample, Metadata, Sample, Series, Timed, Tombstone, Version,
+};
+use wal_segment::{Compression, Compressor};
+
+use crate::error::Error;
+use crate::metadata::LatestMetadata;
+use crate::options::StartTimestamps;
+use crate::publish::Draft;
+use crate::stats::{Count, Counts, Records};
+
+/// Live data that can be written down.
+///
+/// A closure `Fn(&mut LiveWriter) -> Result<(), Error>` is one.
+pub trait Live {
+    /// Hands everything over that a replay of the log has to find, a series before what refers to it. What the predicate
+    /// and the minimum time of the checkpoint exclude is dropped and counted as it is from segments, so it may be handed
+    /// over, too.
+    fn write(&self, out: &mut LiveWriter<'_, '_>) -> Result<(), Error>;
+}
+
+impl<F: Fn(&mut LiveWriter<'_, '_>) -> Result<(), Error>> Live for F {
+    fn write(&self, out: &mut LiveWriter<'_, '_>) -> Result<(), Error> {
+        self(out)
+    }
+}
+
+/// Encoded bytes that are collected before they go to the disk.
+const FLUSH: usize = 256 * 1024;
+
+/// Takes live data. Each call makes one record of what is kept of its entries (histograms: one or two): a few hundred
+/// entries a call give records of the size that a scrape's have.
+pub struct LiveWriter<'a, 'fs> {
+    keep: &'a dyn Fn(SeriesRef) -> bool,
+    mint: i64,
+    start_timestamps: StartTimestamps,
+    output: &'a mut Output<'fs>,
+    metadata: &'a mut LatestMetadata,
+    batch: Batch,
+    pub(crate) counts: Counts,
+}
+
+impl fmt::Debug for LiveWriter<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveWriter").field("mint", &self.mint).field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+/// Counts entries on their way through a filter.
+fn counted<E>(
+    entries: impl IntoIterator<Item = E>,
+    count: &mut Count,
+    keep: impl Fn(&E) -> bool,
+) -> impl Iterator<Item = E> {
+    entries.into_iter().filter(move |entry| {
+        let kept = keep(entry);
+        *count += Count { total: 1, dropped: u64::from(!kept) };
+        kept
+    })
+}
+
+impl<'a, 'fs> LiveWriter<'a, 'fs> {
+    pub(crate) fn new(
+        keep: &'a dyn Fn(SeriesRef) -> bool,
+        mint: i64,
+        start_timestamps: StartTimestamps,
+        output: &'a mut Output<'fs>,
+        metadata: &'a mut LatestMetadata,
+    ) -> Self {
+        let (batch, counts) = (Batch::default(), Counts::default());
+        Self { keep, mint, start_timestamps, output, metadata, batch, counts }
+    }
+
+    /// The checkpoint's minimum time: what is older is dropped, so a source may leave it out.
+    pub fn mint(&self) -> i64 {
+        self.mint
+    }
+
+    /// Series, before anything that refers to them.
+    pub fn series<'e>(&mut self, entries: impl IntoIterator<Item = Series<'e>>) -> Result<(), Error> {
+        let keep = self.keep;
+        let mut entries = counted(entries, &mut self.counts.series, |s| keep(s.series)).peekable();
+        if entries.peek().is_some() {
+            self.batch.series(entries);
+        }
+        self.flush_when_large()
+    }
+
+    /// Float samples. They are written with start timestamps if any of them has one.
+    pub fn samples(&mut self, entries: &[Sample]) -> Result<(), Error> {
+        let mint = self.mint;
+        self.batch.set_version(self.version(entries.iter().any(|s| s.st != 0)));
+        let mut entries = counted(entries.iter().copied(), &mut self.counts.samples, |s| s.t >= mint).peekable();
+        if entries.peek().is_some() {
+            self.batch.samples(entries);
+        }
+        self.flush_when_large()
+    }
+
+    /// Integer histograms. They are written with start timestamps if any of them has one.
+    pub fn histograms(&mut self, entries: &[HistogramSample<'_>]) -> Result<(), Error> {
+        let kept = self.timed(entries, |counts| &mut counts.histograms);
+        self.batch.set_version(self.version(kept.iter().any(|s| s.st != 0)));
+        if !kept.is_empty() {
+            self.batch.histograms(kept.iter().copied());
+        }
+        self.flush_when_large()
+    }
+
+    /// Float histograms. They are written with start timestamps if any of them has one.
+    pub fn float_histograms(&mut self, entries: &[FloatHistogramSample<'_>]) -> Result<(), Error> {
+        let kept = self.timed(entries, |counts| &mut counts.float_histograms);
+        self.batch.set_version(self.version(kept.iter().any(|s| s.st != 0)));
+        if !kept.is_empty() {
+            self.batch.float_histograms(kept.iter().copied());
+        }
+        self.flush_when_large()
+    }
+
+    /// Deleted time ranges.
+    pub fn tombstones(&mut self, entries: impl IntoIterator<Item = Tombstone>) -> Result<(), Error> {
+        let (keep, mint) = (self.keep, self.mint);
+        let wanted = |t: &Tombstone| t.maxt >= mint && keep(t.series);
+        let mut entries = counted(entries, &mut self.counts.tombstones, wanted).peekable();
+        if entries.peek().is_some() {
+            self.batch.tombstones(entries);
+        }
+        self.flush_when_large()
+    }
+
+    /// Exemplars.
+    pub fn exemplars<'e>(&mut self, entries: impl IntoIterator<Item = Exemplar<'e>>) -> Result<(), Error> {
+        let mint = self.mint;
+        let mut entries = counted(entries, &mut self.counts.exemplars, |e| e.t >= mint).peekable();
+        if entries.peek().is_some() {
+            self.batch.exemplars(entries);
+        }
+        self.flush_when_large()
+    }
+
+    /// Metadata; the last of a series counts.
+    pub fn metadata<'e>(&mut self, entries: impl IntoIterator<Item = Metadata<'e>>) {
+        for entry in entries {
+            // How many are dropped is known when all have been handed over.
+            self.counts.metadata.total += 1;
+            if (self.keep)(entry.series) {
+                self.metadata.set(entry);
+            }
+        }
+    }
+
+    fn version(&self, any_start_timestamp: bool) -> Version {
+        match self.start_timestamps {
+            StartTimestamps::Keep if any_start_timestamp => Version::V2,
+            StartTimestamps::Keep | StartTimestamps::Drop => Version::V1,
+        }
+    }
+
+    fn timed<E: Timed + Copy>(&mut self, entries: &[E], count: impl Fn(&mut Counts) -> &mut Count) -> Vec<E> {
+        let mint = self.mint;
+        counted(entries.iter().copied(), count(&mut self.counts), |e| e.t() >= mint).collect()
+    }
+
+    fn flush_when_large(&mut self) -> Result<(), Error> {
+        if self.batch.byte_len() >= FLUSH { self.flush() } else { Ok(()) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        self.output.write(&self.batch)?;
+        self.batch.clear();
+        Ok(())
+    }
+}
+
+/// Compresses encoded records and appends them to a checkpoint.
+pub(crate) struct Output<'fs> {
+    pub(crate) draft: Draft<'fs>,
+    pub(crate) records: Records,
+    compression: Compression,
+    compressor: Compressor,
+    stored: Vec<u8>,
+    ends: Vec<(usize, Compression)>,
+}
+
+impl<'fs> Output<'fs> {
+    pub(crate) fn new(draft: Draft<'fs>, compression: Compression) -> Self {
+        let compressor = Compressor::default();
+        Self { draft, records: Records::default(), compression, compressor, stored: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Appends the records of a batch.
+    pub(crate) fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.stored.clear();
+        self.ends.clear();
+        for record in batch.records() {
+            let compression = self.compressor.append(self.compression, record, &mut self.stored);
+            self.ends.push((self.stored.len(), compression));
+        }
+        self.records.written += self.ends.len() as u64;
+        self.draft.append(split(&self.stored, &self.ends))
+    }
+}
+
+/// Records that lie behind each other, by where each ends.
+pub(crate) fn split<'b>(
+    bytes: &'b [u8],
+    ends: &'b [(usize, Compression)],
+) -> impl Iterator<Item = (&'b [u8], Compression)> {
+    let mut start = 0;
+    ends.iter().map(move |&(end, compression)| (&bytes[std::mem::replace(&mut start, end)..end], compression))
+}

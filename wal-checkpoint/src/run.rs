@@ -1,0 +1,214 @@
+//! A run: from the sources through the filter into a published checkpoint.
+//!
+//! ```text
+//!            blocks of pages, on many threads            in order, on the calling thread
+//! segments ─▶ frame, decompress, filter, compress ─────▶ append to checkpoint.N.tmp ─▶ publish
+//!                                        └ metadata ───▶ last one of each series, appended at the end
+//! ```
+
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tsdb_model::SeriesRef;
+use wal_format::{Batch, DecodeError, Metadata};
+use wal_segment::parallel::{self, Block, ParallelOptions};
+use wal_segment::salvage::{Item, SalvageReader};
+use wal_segment::{Compression, Compressor, Location, LogOptions, ReadError, Record, SegmentRef, layout};
+
+use crate::damage::{Damage, DamagePolicy, Problem};
+use crate::error::Error;
+use crate::filter::{Filter, Verdict};
+use crate::live::{LiveWriter, Output, split};
+use crate::metadata::LatestMetadata;
+use crate::options::{Options, Progress};
+use crate::publish::Draft;
+use crate::remove::remove_temporaries;
+use crate::source::{Range, Source, checkpoint_segments};
+use crate::stats::{Counts, Records, Stats};
+
+/// Metadata entries that go into one record at the end.
+const METADATA_RECORD: usize = 500;
+
+/// Threads when nobody says how many: reading and filtering is not worth more.
+const MAX_THREADS: usize = 8;
+
+/// Makes a checkpoint of the segments `from` to `to` of a log, both included, and publishes it as `checkpoint.to`.
+///
+/// Its input is the previous checkpoint, then the segments behind it: `from` may lie before the previous checkpoint's end
+/// (what is there are leftovers), but not behind it. What is kept:
+///
+/// | kind | kept |
+/// |---|---|
+/// | series | if `keep` says so |
+/// | samples, histograms, exemplars | if not before `mint` (milliseconds since the epoch), whatever `keep` says |
+/// | tombstones | rows whose series is kept and whose last millisecond is not before `mint` |
+/// | metadata | the last of each kept series, at the checkpoint's end |
+/// | anything else | nothing |
+///
+/// `keep` is asked from several threads, more than once for a ref, and must give the same answer each time.
+///
+/// Nothing that exists is changed, on success or failure: remove what the checkpoint stands for with
+/// [`retire`](crate::retire) afterwards. If the previous checkpoint stands for the range already, nothing is done
+/// ([`Stats::no_op`]). The caller holds the directory's lock, and does not write to segments up to `to` any more.
+pub fn checkpoint(
+    source: &Source<'_>,
+    from: u64,
+    to: u64,
+    keep: impl Fn(SeriesRef) -> bool + Sync,
+    mint: i64,
+    options: &Options,
+) -> Result<Stats, Error> {
+    let start = Instant::now();
+    let Some(range) = Range::find(source, from, to)? else {
+        return Ok(Stats { from, to, elapsed: start.elapsed(), ..Stats::default() });
+    };
+    let target = options.publish_in.as_deref().unwrap_or(source.dir);
+    remove_temporaries(source.fs, target)?;
+    let path = target.join(layout::checkpoint_name(to));
+    let log = LogOptions { segment_size: options.segment_size, ..LogOptions::default() };
+    let output = Output::new(Draft::create(source.fs, &path, log)?, options.compression);
+    let mut run = Run { source, keep: &keep, mint, options, output, metadata: LatestMetadata::default(), stats: Stats::default() };
+    match source.live {
+        Some(live) => run.memory(live)?,
+        None => run.segments(&range)?,
+    }
+    run.write_metadata()?;
+    let Run { output, mut stats, .. } = run;
+    let published = output.draft.publish(&path)?;
+    stats.records += output.records;
+    stats.path = Some(path);
+    stats.from = range.from;
+    stats.to = to;
+    stats.previous = range.previous.map(|checkpoint| checkpoint.index);
+    stats.out_bytes = published.bytes;
+    stats.out_segments = published.segments;
+    stats.elapsed = start.elapsed();
+    Ok(stats)
+}
+
+struct Run<'r, K> {
+    source: &'r Source<'r>,
+    keep: &'r K,
+    mint: i64,
+    options: &'r Options,
+    output: Output<'r>,
+    metadata: LatestMetadata,
+    stats: Stats,
+}
+
+impl<K: Fn(SeriesRef) -> bool + Sync> Run<'_, K> {
+    fn memory(&mut self, live: &dyn crate::live::Live) -> Result<(), Error> {
+        let start_timestamps = self.options.start_timestamps;
+        let mut writer =
+            LiveWriter::new(self.keep, self.mint, start_timestamps, &mut self.output, &mut self.metadata);
+        live.write(&mut writer)?;
+        writer.flush()?;
+        self.stats.counts += writer.counts;
+        Ok(())
+    }
+
+    fn segments(&mut self, range: &Range) -> Result<(), Error> {
+        let mut groups = Vec::new();
+        if let Some(previous) = &range.previous {
+            groups.push(checkpoint_segments(self.source.fs, previous)?);
+        }
+        groups.push(range.segments(self.source)?);
+        let total_bytes = groups.iter().flatten().map(|segment| segment.len).sum();
+        let mut progress = Progress { done_bytes: 0, total_bytes };
+        for group in &groups {
+            self.read_group(group, &mut progress)?;
+        }
+        self.stats.in_bytes = total_bytes;
+        Ok(())
+    }
+
+    /// Reads segments that follow each other: in parallel, and around damage one segment at a time.
+    fn read_group(&mut self, mut segments: &[SegmentRef], progress: &mut Progress) -> Result<(), Error> {
+        while !segments.is_empty() {
+            let mut reached = Reached::default();
+            let damage = match self.read_parallel(segments, progress, &mut reached) {
+                Ok(()) => return Ok(()),
+                Err(Error::Damaged(damage)) if self.options.damage == DamagePolicy::Salvage => damage,
+                Err(error) => return Err(error),
+            };
+            let Some(at) = segments.iter().position(|segment| segment.index == damage.location.segment) else {
+                return Err(Error::Damaged(damage));
+            };
+            let taken = if reached.segment == Some(segments[at].index) { reached.end } else { 0 };
+            self.salvage(&segments[at], taken)?;
+            segments = &segments[at + 1..];
+        }
+        Ok(())
+    }
+
+    fn read_parallel(
+        &mut self,
+        segments: &[SegmentRef],
+        progress: &mut Progress,
+        reached: &mut Reached,
+    ) -> Result<(), Error> {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let threads = if self.options.threads == 0 { available() } else { self.options.threads };
+        let options = ParallelOptions { threads, ..ParallelOptions::default() };
+        // Results go back to the threads that made them: their memory has been touched already.
+        let spare = Mutex::new(Vec::new());
+        let map = |block: &mut Block<'_>| {
+            let mut filtered: Filtered = spare.lock().pop().unwrap_or_default();
+            filtered.read(block, self.keep, self.mint, self.options);
+            filtered
+        };
+        let (output, metadata, stats, on_progress) =
+            (&mut self.output, &mut self.metadata, &mut self.stats, &self.options.progress);
+        let salvage = self.options.damage == DamagePolicy::Salvage;
+        parallel::read(self.source.fs, segments, &options, map, |mut filtered: Filtered| {
+            filtered.deliver(output, metadata, stats, salvage)?;
+            if let Some(end) = filtered.end {
+                *reached = Reached { segment: Some(filtered.segment), end };
+            }
+            progress.done_bytes += filtered.bytes;
+            if let Some(on_progress) = on_progress {
+                on_progress(*progress);
+            }
+            filtered.clear();
+            spare.lock().push(filtered);
+            Ok::<_, Error>(())
+        })
+    }
+
+    /// Reads a damaged segment: everything in it that is sound and begins at `taken` or behind.
+    fn salvage(&mut self, segment: &SegmentRef, taken: u64) -> Result<(), Error> {
+        let mut reader = SalvageReader::over(self.source.fs.clone(), vec![segment.clone()]);
+        let mut filtered = Filtered { segment: segment.index, ..Filtered::default() };
+        let mut worker = Worker::new(self.keep, self.mint, self.options);
+        loop {
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(Item::Record(record))) if record.position.offset < taken => continue,
+                Ok(Some(Item::Record(record))) => filtered.take(&mut worker, &record, segment),
+                Ok(Some(Item::Damage(range))) => filtered.damage.push(range.damage.into()),
+                Ok(Some(Item::Gap { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if filtered.stored.len() >= FILTERED_SIZE {
+                filtered.finish(&worker);
+                filtered.deliver(&mut self.output, &mut self.metadata, &mut self.stats, true)?;
+                filtered.clear();
+                worker = Worker::new(self.keep, self.mint, self.options);
+            }
+        }
+        filtered.finish(&worker);
+        filtered.deliver(&mut self.output, &mut self.metadata, &mut self.stats, true)
+    }
+
+    fn write_metadata(&mut self) -> Result<(), Error> {
+        self.stats.counts.metadata.dropped = self.stats.counts.metadata.total - self.metadata.len() as u64;
+        let mut entries = self.metadata.sorted().peekable();
+        let mut batch = Batch::default();
+        while entries.peek().is_some() {
+            batch.clear();
+            batch.metadata(entries.by_ref().take(METADATA_RECORD));
+            self.output.write(&batch)?;
+        }
+        Ok(())
+    }
+}
