@@ -83,7 +83,7 @@ impl Error {
     pub(crate) fn read_back_damage(path: &Path, event: Event) -> Self {
         let what = match event {
             Event::Fault { offset, fault, .. } => format!("{fault} (at {offset})"),
-            Event::Record(_) | Event::NeedMore => "the segment does not end cleanly".to_owned(),
+            Event::Record(_) | Event::NeedMore | Event::Limit => "the segment does not end cleanly".to_owned(),
         };
         Self::Unreadable { path: path.to_owned(), what }
     }

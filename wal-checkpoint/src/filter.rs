@@ -8,8 +8,8 @@ use tsdb_model::SeriesRef;
 use tsdb_model::histogram::NativeHistogram;
 use wal_format::{
     Batch, Checked, DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, Metadata, MetadataBatch,
-    MmapMarkerBatch, NativeEntry, NativeSample, RecordSink, SampleBatch, SeriesBatch, Timed, Tombstone, TombstoneBatch,
-    Version, Wire, tag,
+    MetricType, MmapMarkerBatch, NativeEntry, NativeSample, RecordSink, SampleBatch, SeriesBatch, Timed, Tombstone,
+    TombstoneBatch, Version, Wire, tag,
 };
 
 use crate::options::StartTimestamps;
@@ -27,40 +27,83 @@ pub(crate) enum Verdict {
     Rewrite,
 }
 
+/// What is to be kept.
+pub(crate) struct Wanted<'k, K> {
+    pub(crate) keep: &'k K,
+    pub(crate) mint: i64,
+    pub(crate) start_timestamps: StartTimestamps,
+}
+
 /// Filters records, one after the other.
-pub(crate) struct Filter<'k, K, M> {
-    keep: &'k K,
-    mint: i64,
-    start_timestamps: StartTimestamps,
-    /// Takes the metadata of kept series.
-    metadata: M,
+pub(crate) struct Filter<'k, K> {
+    wanted: &'k Wanted<'k, K>,
     verdict: Verdict,
+    pub(crate) taken: &'k mut Taken,
+}
+
+/// What a filter has found, and the memory that it works in.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
     pub(crate) counts: Counts,
     /// Holds the records of a [`Verdict::Rewrite`].
     pub(crate) rewritten: Batch,
+    /// Of kept series, in the log's order.
+    pub(crate) metadata: TakenMetadata,
 }
 
-impl<'k, K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> Filter<'k, K, M> {
-    pub(crate) fn new(keep: &'k K, mint: i64, start_timestamps: StartTimestamps, metadata: M) -> Self {
-        Self {
-            keep,
-            mint,
-            start_timestamps,
-            metadata,
-            verdict: Verdict::Drop,
-            counts: Counts::default(),
-            rewritten: Batch::default(),
-        }
+/// Metadata entries; their texts lie behind each other.
+#[derive(Debug, Default)]
+pub(crate) struct TakenMetadata {
+    texts: Vec<u8>,
+    /// Ref, type, end of unit, end of help.
+    entries: Vec<(SeriesRef, MetricType, usize, usize)>,
+}
+
+impl TakenMetadata {
+    fn push(&mut self, entry: Metadata<'_>) {
+        self.texts.extend_from_slice(entry.unit);
+        let unit = self.texts.len();
+        self.texts.extend_from_slice(entry.help);
+        self.entries.push((entry.series, entry.metric_type, unit, self.texts.len()));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Metadata<'_>> {
+        let mut start = 0;
+        self.entries.iter().map(move |&(series, metric_type, unit, help)| {
+            let from = std::mem::replace(&mut start, help);
+            Metadata { series, metric_type, unit: &self.texts[from..unit], help: &self.texts[unit..help] }
+        })
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.entries.truncate(len);
+        self.texts.truncate(self.entries.last().map_or(0, |&(_, _, _, help)| help));
+    }
+}
+
+impl Taken {
+    /// Forgets everything, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.counts = Counts::default();
+        self.rewritten.clear();
+        self.metadata.truncate(0);
+    }
+}
+
+impl<'k, K: Fn(SeriesRef) -> bool> Filter<'k, K> {
+    pub(crate) fn new(wanted: &'k Wanted<'k, K>, taken: &'k mut Taken) -> Self {
+        Self { wanted, verdict: Verdict::Drop, taken }
     }
 
     /// Decides about the next record. What could not be decoded is counted as that and as nothing else.
     pub(crate) fn apply(&mut self, record: &[u8]) -> Result<Verdict, DecodeError> {
-        self.rewritten.clear();
-        let before = self.counts;
+        self.taken.rewritten.clear();
+        let (counts, metadata) = (self.taken.counts, self.taken.metadata.entries.len());
         let decoded = wal_format::dispatch(record, self);
         if let Err(error) = decoded {
-            self.counts = before;
-            self.counts.undecodable += Count { total: 1, dropped: 1 };
+            self.taken.counts = counts;
+            self.taken.counts.undecodable += Count { total: 1, dropped: 1 };
+            self.taken.metadata.truncate(metadata);
             return Err(error);
         }
         Ok(self.verdict)
@@ -68,7 +111,7 @@ impl<'k, K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> Filter<'k, K, M> {
 
     /// The layout that samples and histograms of a record are written in again.
     fn target(&self, version: Version) -> Version {
-        match self.start_timestamps {
+        match self.wanted.start_timestamps {
             StartTimestamps::Keep => version,
             StartTimestamps::Drop => Version::V1,
         }
@@ -86,7 +129,7 @@ impl<'k, K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> Filter<'k, K, M> {
     }
 
     fn unknown_record(&mut self) {
-        self.counts.unknown += Count { total: 1, dropped: 1 };
+        self.taken.counts.unknown += Count { total: 1, dropped: 1 };
         self.verdict = Verdict::Drop;
     }
 
@@ -96,7 +139,7 @@ impl<'k, K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> Filter<'k, K, M> {
         entries: impl Iterator<Item = Result<NativeEntry<'a, B>, DecodeError>>,
         version: Version,
     ) -> Result<(Count, bool), DecodeError> {
-        let mint = self.mint;
+        let mint = self.wanted.mint;
         let count = count(entries, |h| h.t() >= mint)?;
         Ok((count, self.decide(count, self.target(version) == version)))
     }
@@ -123,7 +166,7 @@ fn kept<E>(
 }
 
 /// Copies of a record's histograms from `mint` on.
-struct Owned<B>(Vec<(SeriesRef, i64, i64, NativeHistogram<B>)>);
+struct Owned<B: Wire>(Vec<(SeriesRef, i64, i64, NativeHistogram<B>)>);
 
 impl<B: Wire> Owned<B> {
     fn taker(&mut self, mint: i64) -> impl FnMut(SeriesRef, i64, i64, &NativeHistogram<B>) {
@@ -139,76 +182,76 @@ impl<B: Wire> Owned<B> {
     }
 }
 
-impl<K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> RecordSink for Filter<'_, K, M> {
+impl<K: Fn(SeriesRef) -> bool> RecordSink for Filter<'_, K> {
     type Error = DecodeError;
 
     fn series(&mut self, batch: SeriesBatch<'_>) -> Result<(), DecodeError> {
-        let keep = self.keep;
+        let keep = self.wanted.keep;
         let count = count(batch.iter(), |s| keep(s.series))?;
-        self.counts.series += count;
+        self.taken.counts.series += count;
         if self.decide(count, true) {
-            self.rewritten.series(kept(batch.iter(), |s| keep(s.series)));
+            self.taken.rewritten.series(kept(batch.iter(), |s| keep(s.series)));
         }
         Ok(())
     }
 
     fn samples(&mut self, batch: SampleBatch<'_>) -> Result<(), DecodeError> {
-        let mint = self.mint;
+        let mint = self.wanted.mint;
         let count = match scan(batch.record(), mint) {
             Some(Times { total, below }) => Count { total, dropped: below },
             // Not a sound record: the decoder says where.
             None => count(batch.iter(), |s| s.t >= mint)?,
         };
-        self.counts.samples += count;
+        self.taken.counts.samples += count;
         let version = self.target(batch.version());
         if self.decide(count, version == batch.version()) {
-            self.rewritten.set_version(version);
-            self.rewritten.samples(kept(batch.iter(), |s| s.t >= mint));
+            self.taken.rewritten.set_version(version);
+            self.taken.rewritten.samples(kept(batch.iter(), |s| s.t >= mint));
         }
         Ok(())
     }
 
     fn histograms(&mut self, batch: HistogramBatch<'_>) -> Result<(), DecodeError> {
         let (count, rewrite) = self.look(batch.iter(), batch.version())?;
-        self.counts.histograms += count;
+        self.taken.counts.histograms += count;
         if rewrite {
             let mut owned = Owned(Vec::new());
-            let Checked { .. } = batch.for_each(&mut NativeHistogram::default(), owned.taker(self.mint))?;
-            self.rewritten.set_version(self.target(batch.version()));
-            self.rewritten.histograms(owned.samples());
+            let Checked { .. } = batch.for_each(&mut NativeHistogram::default(), owned.taker(self.wanted.mint))?;
+            self.taken.rewritten.set_version(self.target(batch.version()));
+            self.taken.rewritten.histograms(owned.samples());
         }
         Ok(())
     }
 
     fn float_histograms(&mut self, batch: FloatHistogramBatch<'_>) -> Result<(), DecodeError> {
         let (count, rewrite) = self.look(batch.iter(), batch.version())?;
-        self.counts.float_histograms += count;
+        self.taken.counts.float_histograms += count;
         if rewrite {
             let mut owned = Owned(Vec::new());
-            let Checked { .. } = batch.for_each(&mut NativeHistogram::default(), owned.taker(self.mint))?;
-            self.rewritten.set_version(self.target(batch.version()));
-            self.rewritten.float_histograms(owned.samples());
+            let Checked { .. } = batch.for_each(&mut NativeHistogram::default(), owned.taker(self.wanted.mint))?;
+            self.taken.rewritten.set_version(self.target(batch.version()));
+            self.taken.rewritten.float_histograms(owned.samples());
         }
         Ok(())
     }
 
     fn tombstones(&mut self, batch: TombstoneBatch<'_>) -> Result<(), DecodeError> {
-        let (keep, mint) = (self.keep, self.mint);
+        let (keep, mint) = (self.wanted.keep, self.wanted.mint);
         let wanted = |t: &Tombstone| t.maxt >= mint && keep(t.series);
         let count = count(batch.iter(), wanted)?;
-        self.counts.tombstones += count;
+        self.taken.counts.tombstones += count;
         if self.decide(count, true) {
-            self.rewritten.tombstones(kept(batch.iter(), wanted));
+            self.taken.rewritten.tombstones(kept(batch.iter(), wanted));
         }
         Ok(())
     }
 
     fn exemplars(&mut self, batch: ExemplarBatch<'_>) -> Result<(), DecodeError> {
-        let mint = self.mint;
+        let mint = self.wanted.mint;
         let count = count(batch.iter(), |e| e.t >= mint)?;
-        self.counts.exemplars += count;
+        self.taken.counts.exemplars += count;
         if self.decide(count, true) {
-            self.rewritten.exemplars(kept(batch.iter(), |e| e.t >= mint));
+            self.taken.rewritten.exemplars(kept(batch.iter(), |e| e.t >= mint));
         }
         Ok(())
     }
@@ -216,10 +259,10 @@ impl<K: Fn(SeriesRef) -> bool, M: FnMut(Metadata<'_>)> RecordSink for Filter<'_,
     fn metadata(&mut self, batch: MetadataBatch<'_>) -> Result<(), DecodeError> {
         let total = batch.validate()?.entries as u64;
         // How many are dropped is known when all have been seen.
-        self.counts.metadata += Count { total, dropped: 0 };
-        let keep = self.keep;
+        self.taken.counts.metadata += Count { total, dropped: 0 };
+        let keep = self.wanted.keep;
         for entry in kept(batch.iter(), |m| keep(m.series)) {
-            (self.metadata)(entry);
+            self.taken.metadata.push(entry);
         }
         self.verdict = Verdict::Drop;
         Ok(())

@@ -1,6 +1,7 @@
 //! The second source: what a head holds in memory, instead of segments that are read again.
 
 use std::fmt;
+use std::iter::Peekable;
 
 use tsdb_model::SeriesRef;
 use wal_format::{
@@ -64,6 +65,12 @@ fn counted<E>(
     })
 }
 
+/// A record of nothing is not worth writing.
+fn unless_empty<I: Iterator>(entries: I) -> Option<Peekable<I>> {
+    let mut entries = entries.peekable();
+    entries.peek().is_some().then_some(entries)
+}
+
 impl<'a, 'fs> LiveWriter<'a, 'fs> {
     pub(crate) fn new(
         keep: &'a dyn Fn(SeriesRef) -> bool,
@@ -84,9 +91,9 @@ impl<'a, 'fs> LiveWriter<'a, 'fs> {
     /// Series, before anything that refers to them.
     pub fn series<'e>(&mut self, entries: impl IntoIterator<Item = Series<'e>>) -> Result<(), Error> {
         let keep = self.keep;
-        let mut entries = counted(entries, &mut self.counts.series, |s| keep(s.series)).peekable();
-        if entries.peek().is_some() {
-            self.batch.series(entries);
+        let kept = counted(entries, &mut self.counts.series, |s| keep(s.series));
+        if let Some(kept) = unless_empty(kept) {
+            self.batch.series(kept);
         }
         self.flush_when_large()
     }
@@ -95,9 +102,9 @@ impl<'a, 'fs> LiveWriter<'a, 'fs> {
     pub fn samples(&mut self, entries: &[Sample]) -> Result<(), Error> {
         let mint = self.mint;
         self.batch.set_version(self.version(entries.iter().any(|s| s.st != 0)));
-        let mut entries = counted(entries.iter().copied(), &mut self.counts.samples, |s| s.t >= mint).peekable();
-        if entries.peek().is_some() {
-            self.batch.samples(entries);
+        let kept = counted(entries.iter().copied(), &mut self.counts.samples, |s| s.t >= mint);
+        if let Some(kept) = unless_empty(kept) {
+            self.batch.samples(kept);
         }
         self.flush_when_large()
     }
@@ -126,9 +133,9 @@ impl<'a, 'fs> LiveWriter<'a, 'fs> {
     pub fn tombstones(&mut self, entries: impl IntoIterator<Item = Tombstone>) -> Result<(), Error> {
         let (keep, mint) = (self.keep, self.mint);
         let wanted = |t: &Tombstone| t.maxt >= mint && keep(t.series);
-        let mut entries = counted(entries, &mut self.counts.tombstones, wanted).peekable();
-        if entries.peek().is_some() {
-            self.batch.tombstones(entries);
+        let kept = counted(entries, &mut self.counts.tombstones, wanted);
+        if let Some(kept) = unless_empty(kept) {
+            self.batch.tombstones(kept);
         }
         self.flush_when_large()
     }
@@ -136,9 +143,9 @@ impl<'a, 'fs> LiveWriter<'a, 'fs> {
     /// Exemplars.
     pub fn exemplars<'e>(&mut self, entries: impl IntoIterator<Item = Exemplar<'e>>) -> Result<(), Error> {
         let mint = self.mint;
-        let mut entries = counted(entries, &mut self.counts.exemplars, |e| e.t >= mint).peekable();
-        if entries.peek().is_some() {
-            self.batch.exemplars(entries);
+        let kept = counted(entries, &mut self.counts.exemplars, |e| e.t >= mint);
+        if let Some(kept) = unless_empty(kept) {
+            self.batch.exemplars(kept);
         }
         self.flush_when_large()
     }

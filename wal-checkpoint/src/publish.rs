@@ -48,7 +48,6 @@ pub(crate) struct Draft<'a> {
 /// A published checkpoint's files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Published {
-    pub(crate) digest: Digest,
     pub(crate) segments: u64,
     pub(crate) bytes: u64,
 }
@@ -112,7 +111,7 @@ impl<'a> Draft<'a> {
                 found: found.records,
             });
         }
-        Ok(Published { digest: found, segments, bytes })
+        Ok(Published { segments, bytes })
     }
 }
 
@@ -152,7 +151,7 @@ fn read_segment(fs: &Fs, path: &Path, digest: &mut Digest) -> Result<(), Error> 
                     };
                 }
             }
-            event @ Event::Fault { .. } => return Err(Error::read_back_damage(path, event)),
+            event @ (Event::Fault { .. } | Event::Limit) => return Err(Error::read_back_damage(path, event)),
         }
     }
 }

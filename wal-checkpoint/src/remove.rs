@@ -45,12 +45,8 @@ pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
         return Ok(Removed::default());
     }
     let damaged: Vec<&Path> = stats.damage.iter().map(|damage| damage.location.dir.as_path()).collect();
-    let segments: Vec<u64> = stats
-        .damage
-        .iter()
-        .filter(|damage| damage.location.dir == dir)
-        .map(|damage| damage.location.segment)
-        .collect();
+    let segments: Vec<u64> =
+        stats.damage.iter().filter(|damage| damage.location.dir == dir).map(|damage| damage.location.segment).collect();
     let mut removed = Removed::default();
     remove_up_to(fs, dir, stats.to, &segments, &mut removed)?;
     delete_checkpoints_before(fs, dir, stats.to, &damaged, &mut removed)?;

@@ -10,21 +10,21 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tsdb_model::SeriesRef;
-use wal_format::{Batch, DecodeError, Metadata};
+use wal_format::Batch;
 use wal_segment::parallel::{self, Block, ParallelOptions};
-use wal_segment::salvage::{Item, SalvageReader};
-use wal_segment::{Compression, Compressor, Location, LogOptions, ReadError, Record, SegmentRef, layout};
+use wal_segment::{Item, LogOptions, SalvageReader, SegmentRef, layout};
 
-use crate::damage::{Damage, DamagePolicy, Problem};
+use crate::damage::DamagePolicy;
 use crate::error::Error;
-use crate::filter::{Filter, Verdict};
-use crate::live::{LiveWriter, Output, split};
+use crate::filter::Wanted;
+use crate::filtered::{Filtered, Job};
+use crate::live::{Live, LiveWriter, Output, split};
 use crate::metadata::LatestMetadata;
 use crate::options::{Options, Progress};
 use crate::publish::Draft;
 use crate::remove::remove_temporaries;
 use crate::source::{Range, Source, checkpoint_segments};
-use crate::stats::{Counts, Records, Stats};
+use crate::stats::Stats;
 
 /// Metadata entries that go into one record at the end.
 const METADATA_RECORD: usize = 500;
@@ -67,7 +67,15 @@ pub fn checkpoint(
     let path = target.join(layout::checkpoint_name(to));
     let log = LogOptions { segment_size: options.segment_size, ..LogOptions::default() };
     let output = Output::new(Draft::create(source.fs, &path, log)?, options.compression);
-    let mut run = Run { source, keep: &keep, mint, options, output, metadata: LatestMetadata::default(), stats: Stats::default() };
+    let mut run = Run {
+        source,
+        keep: &keep,
+        mint,
+        options,
+        output,
+        metadata: LatestMetadata::default(),
+        stats: Stats::default(),
+    };
     match source.live {
         Some(live) => run.memory(live)?,
         None => run.segments(&range)?,
@@ -96,11 +104,41 @@ struct Run<'r, K> {
     stats: Stats,
 }
 
-impl<K: Fn(SeriesRef) -> bool + Sync> Run<'_, K> {
-    fn memory(&mut self, live: &dyn crate::live::Live) -> Result<(), Error> {
+/// How far the records of a segment have been delivered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    segment: Option<u64>,
+    end: u64,
+}
+
+/// Where filtered records end up, in the log's order.
+struct End<'e, 'r> {
+    output: &'e mut Output<'r>,
+    metadata: &'e mut LatestMetadata,
+    stats: &'e mut Stats,
+}
+
+impl End<'_, '_> {
+    fn take(&mut self, filtered: &mut Filtered, damage: DamagePolicy) -> Result<(), Error> {
+        if damage == DamagePolicy::Strict && !filtered.damage.is_empty() {
+            return Err(Error::Damaged(Box::new(filtered.damage.swap_remove(0))));
+        }
+        self.stats.damage.append(&mut filtered.damage);
+        self.stats.counts += filtered.taken.counts;
+        self.stats.records += filtered.records;
+        filtered.taken.metadata.iter().for_each(|entry| self.metadata.set(entry));
+        self.output.draft.append(split(&filtered.stored, &filtered.ends))
+    }
+}
+
+impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
+    fn wanted(&self) -> Wanted<'r, K> {
+        Wanted { keep: self.keep, mint: self.mint, start_timestamps: self.options.start_timestamps }
+    }
+
+    fn memory(&mut self, live: &dyn Live) -> Result<(), Error> {
         let start_timestamps = self.options.start_timestamps;
-        let mut writer =
-            LiveWriter::new(self.keep, self.mint, start_timestamps, &mut self.output, &mut self.metadata);
+        let mut writer = LiveWriter::new(self.keep, self.mint, start_timestamps, &mut self.output, &mut self.metadata);
         live.write(&mut writer)?;
         writer.flush()?;
         self.stats.counts += writer.counts;
@@ -152,16 +190,17 @@ impl<K: Fn(SeriesRef) -> bool + Sync> Run<'_, K> {
         let options = ParallelOptions { threads, ..ParallelOptions::default() };
         // Results go back to the threads that made them: their memory has been touched already.
         let spare = Mutex::new(Vec::new());
+        let (wanted, job) = (self.wanted(), Job::of(self.options));
         let map = |block: &mut Block<'_>| {
             let mut filtered: Filtered = spare.lock().pop().unwrap_or_default();
-            filtered.read(block, self.keep, self.mint, self.options);
+            filtered.read(block, &wanted, job);
             filtered
         };
-        let (output, metadata, stats, on_progress) =
-            (&mut self.output, &mut self.metadata, &mut self.stats, &self.options.progress);
-        let salvage = self.options.damage == DamagePolicy::Salvage;
-        parallel::read(self.source.fs, segments, &options, map, |mut filtered: Filtered| {
-            filtered.deliver(output, metadata, stats, salvage)?;
+        let on_progress = self.options.progress.as_ref();
+        let (source, mut end) =
+            (self.source, End { output: &mut self.output, metadata: &mut self.metadata, stats: &mut self.stats });
+        parallel::read(source.fs, segments, &options, map, |mut filtered: Filtered| {
+            end.take(&mut filtered, job.damage)?;
             if let Some(end) = filtered.end {
                 *reached = Reached { segment: Some(filtered.segment), end };
             }
@@ -178,26 +217,23 @@ impl<K: Fn(SeriesRef) -> bool + Sync> Run<'_, K> {
     /// Reads a damaged segment: everything in it that is sound and begins at `taken` or behind.
     fn salvage(&mut self, segment: &SegmentRef, taken: u64) -> Result<(), Error> {
         let mut reader = SalvageReader::over(self.source.fs.clone(), vec![segment.clone()]);
-        let mut filtered = Filtered { segment: segment.index, ..Filtered::default() };
-        let mut worker = Worker::new(self.keep, self.mint, self.options);
+        let mut filtered = Filtered::default();
+        let (wanted, job) = (self.wanted(), Job::of(self.options));
+        let mut end = End { output: &mut self.output, metadata: &mut self.metadata, stats: &mut self.stats };
         loop {
-            match reader.next() {
-                Ok(None) => break,
-                Ok(Some(Item::Record(record))) if record.position.offset < taken => continue,
-                Ok(Some(Item::Record(record))) => filtered.take(&mut worker, &record, segment),
-                Ok(Some(Item::Damage(range))) => filtered.damage.push(range.damage.into()),
-                Ok(Some(Item::Gap { .. })) => {}
-                Err(error) => return Err(error.into()),
+            match reader.next()? {
+                None => break,
+                Some(Item::Record(record)) if record.position.offset < taken => {}
+                Some(Item::Record(record)) => filtered.filter(&record, segment, &wanted, job),
+                Some(Item::Damage(range)) => filtered.damage.push(range.damage.into()),
+                Some(Item::Gap { .. }) => {}
             }
-            if filtered.stored.len() >= FILTERED_SIZE {
-                filtered.finish(&worker);
-                filtered.deliver(&mut self.output, &mut self.metadata, &mut self.stats, true)?;
+            if filtered.is_large() {
+                end.take(&mut filtered, DamagePolicy::Salvage)?;
                 filtered.clear();
-                worker = Worker::new(self.keep, self.mint, self.options);
             }
         }
-        filtered.finish(&worker);
-        filtered.deliver(&mut self.output, &mut self.metadata, &mut self.stats, true)
+        end.take(&mut filtered, DamagePolicy::Salvage)
     }
 
     fn write_metadata(&mut self) -> Result<(), Error> {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use tsdb_vfs::Fs;
-use wal_segment::layout::{self, CheckpointRef};
 use wal_segment::SegmentRef;
+use wal_segment::layout::{self, CheckpointRef};
 
 use crate::error::Error;
 use crate::live::Live;

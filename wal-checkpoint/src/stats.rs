@@ -66,7 +66,17 @@ impl Counts {
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         // Taken apart so that a new kind can't be forgotten here.
-        let Self { series, samples, histograms, float_histograms, tombstones, exemplars, metadata, unknown, undecodable } = other;
+        let Self {
+            series,
+            samples,
+            histograms,
+            float_histograms,
+            tombstones,
+            exemplars,
+            metadata,
+            unknown,
+            undecodable,
+        } = other;
         self.series += series;
         self.samples += samples;
         self.histograms += histograms;
