@@ -19,6 +19,8 @@ extern crate alloc;
 
 pub mod gotext;
 pub mod histogram;
+#[cfg(feature = "serde")]
+pub mod json;
 pub mod labels;
 mod series_ref;
 pub mod staleness;

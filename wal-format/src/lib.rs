@@ -40,13 +40,17 @@ mod error;
 mod exemplars;
 mod header;
 mod histograms;
+#[cfg(feature = "serde")]
+mod json;
 mod kind;
 mod markers;
 mod metadata;
+mod record;
 mod samples;
 mod series;
 mod start_time;
 pub mod tag;
+mod text;
 mod timed;
 mod tombstones;
 
@@ -65,6 +69,7 @@ pub use histograms::{
 pub use kind::{Kind, KindSet};
 pub use markers::{MmapMarker, MmapMarkerBatch, MmapMarkerIter};
 pub use metadata::{Metadata, MetadataBatch, MetadataIter, MetricType};
+pub use record::{OwnedHistogram, Record, RecordEntries};
 pub use samples::{Sample, SampleBatch, SampleIter};
 pub use series::{Series, SeriesBatch, SeriesIter};
 pub use timed::Timed;

@@ -4,11 +4,14 @@
 //! (-4 to 8) bucket *i* covers `(base^(i-1), base^i]` where `base = 2^(2^-n)`; with schema -53 the upper bounds are the
 //! custom values and the last bucket ends at +Inf.
 
+mod buckets;
 mod convert;
 mod reduce;
 mod schema;
+mod text;
 mod validate;
 
+pub use buckets::{Bucket, upper_bound};
 pub use reduce::{ReduceError, check_layout};
 pub use schema::{
     CUSTOM_BUCKETS_SCHEMA, EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MAX_RESERVED, EXPONENTIAL_SCHEMA_MIN,
