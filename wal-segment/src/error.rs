@@ -240,6 +240,21 @@ pub enum Error {
         /// Its answer.
         source: Arc<io::Error>,
     },
+    /// A sync failed. The records from `from` on, those of this call among them, are not durable and the log is read-only
+    /// until [`recover`](crate::Log::recover) hands them back.
+    #[error("{path}: nothing from {from} on is durable: {source}", path = .path.display())]
+    NotDurable {
+        /// The segment's file.
+        path: PathBuf,
+        /// Everything before this is durable.
+        from: Position,
+        /// The file system's answer.
+        source: Arc<io::Error>,
+    },
+    /// The log has damage that no crash explains: opening it for write would make the reference delete what follows.
+    /// [`repair`](crate::repair) it first.
+    #[error("{0}: repair it before it is written to")]
+    Damaged(Damage),
     /// An earlier failure left the log in a state that nothing may be appended to.
     #[error("{dir}: the log is read-only since: {cause}", dir = .dir.display())]
     ReadOnly {

@@ -45,15 +45,19 @@ pub mod parallel;
 
 mod compression;
 mod frame;
+mod ledger;
 mod log;
+mod quarantine;
 mod reader;
 mod resync;
 mod salvage;
+mod scan;
 
 pub use compression::{Compression, Compressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
 pub use format::{DEFAULT_SEGMENT_SIZE, HEADER_SIZE, PAGE_SIZE};
 pub use layout::{CheckpointRef, SegmentRef};
-pub use log::{Durability, Log, LogOptions, OpenReport};
+pub use ledger::{Ledger, LedgerEntry};
+pub use log::{Check, Durability, Healed, Log, LogOptions, OpenReport, Recovered};
 pub use reader::{LogReader, Record};
 pub use salvage::{DamagedRange, Item, SalvageReader};

@@ -165,6 +165,11 @@ impl SegmentReader {
         Position { segment: self.segment.index, offset: self.framer.offset() }
     }
 
+    /// Bytes of the file, as far as it was read.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.window.end()
+    }
+
     pub(crate) fn partial_start(&self) -> Option<u64> {
         self.framer.partial_start()
     }

@@ -4,11 +4,15 @@
 //! next of them writes and syncs for all, so that one write and one fsync carry as many commits as arrived meanwhile.
 //! Nobody waits for a timer.
 
+mod background;
 mod commit;
+mod open;
 mod options;
+mod recover;
+mod retained;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,40 +20,54 @@ use tsdb_vfs::Fs;
 
 use crate::Compression;
 use crate::error::{Error, Position};
-use crate::layout;
+use crate::ledger::LedgerWriter;
+use background::Background;
 use commit::Group;
-pub use options::{Durability, LogOptions};
+pub use open::{Healed, OpenReport};
+pub use options::{Check, Durability, LogOptions};
+pub use recover::Recovered;
 use writer::Writer;
 
 /// A log that is open for writing. All methods take `&self`: it is shared between threads.
 ///
 /// The caller holds the directory's lock: two writers on one directory destroy each other's work.
+///
+/// # Failures
+///
+/// An `append` that fails to write is taken back: the log is as before, and works on; after a full disk as soon as there is
+/// space. After a failed sync, or if taking back fails, the log is read-only until [`recover`](Self::recover).
 #[derive(Debug)]
 pub struct Log {
     group: Group,
     writer: Arc<Mutex<Writer>>,
+    background: Option<Background>,
+    pending_recovery: Mutex<Option<Recovered>>,
     options: LogOptions,
-}
-
-/// What opening a log found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct OpenReport {
-    /// Number of the new segment that records now go to.
-    pub segment: u64,
 }
 
 impl Log {
     /// Opens the log in `dir`, which is created if need be, and starts a new segment behind the existing ones, as the
-    /// reference does.
+    /// reference does. A torn tail is healed first, see [`OpenReport`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if there is damage that no crash explains: [`repair`](crate::repair) it first.
     pub fn open(fs: Fs, dir: &Path, options: LogOptions) -> Result<(Self, OpenReport), Error> {
         options.validate()?;
-        fs.create_dir_all(dir).map_err(Error::io(dir))?;
-        let existing = layout::segments(&fs, dir)?;
-        let index = existing.last().map_or(0, |last| last.index + 1);
-        let writer = Arc::new(Mutex::new(Writer::create(fs, dir, index, &options)?));
-        let log = Self { group: Group::default(), writer, options };
-        Ok((log, OpenReport { segment: index }))
+        let open::Prepared { report, ledger } = open::prepare(&fs, dir, &options)?;
+        let ledger = match options.ledger {
+            true => Some(LedgerWriter::replace(&fs, dir, &ledger, report.segment).map_err(Error::io(dir))?),
+            false => None,
+        };
+        let writer = Arc::new(Mutex::new(Writer::create(fs, dir, report.segment, &options, ledger)?));
+        let background = if options.background_sync && options.durability != Durability::Always {
+            let interval = writer.lock().interval();
+            Some(Background::start(writer.clone(), interval).map_err(Error::io(dir))?)
+        } else {
+            None
+        };
+        let log = Self { group: Group::default(), writer, background, pending_recovery: Mutex::new(None), options };
+        Ok((log, report))
     }
 
     /// Appends records, in order and next to each other, and returns where the first of them begins. When it returns
@@ -72,7 +90,18 @@ impl Log {
 
     /// Makes everything that was appended durable.
     pub fn sync(&self) -> Result<(), Error> {
-        self.writer.lock().sync()
+        match self.background {
+            Some(_) => {
+                self.check()?;
+                background::sync_outside(&self.writer)?;
+                self.check()
+            }
+            None => self.writer.lock().sync(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.writer.lock().check_writable()
     }
 
     /// Ends the current segment and starts the next, whose number is returned.
@@ -82,7 +111,7 @@ impl Log {
 
     /// Number of the segment that records go to.
     pub fn current_segment(&self) -> u64 {
-        self.writer.lock().position().segment
+        self.position().segment
     }
 
     /// Where the next record goes, if it fits the segment.
@@ -90,9 +119,29 @@ impl Log {
         self.writer.lock().position()
     }
 
+    /// Everything before this is durable.
+    pub fn durable_position(&self) -> Position {
+        self.writer.lock().durable_position()
+    }
+
     /// Bytes that a crash of the machine would lose now.
     pub fn exposed_bytes(&self) -> u64 {
         self.writer.lock().exposed_bytes()
+    }
+
+    /// The failure that made the log read-only.
+    pub fn read_only_since(&self) -> Option<Arc<std::io::Error>> {
+        self.writer.lock().read_only_since()
+    }
+
+    /// Makes a read-only log writable again: cuts it, durably, to what is durable, opens the next segment, and returns the
+    /// records that were cut off. If that fails the log stays read-only, and another call tries again.
+    ///
+    /// Nothing that a failed fsync covered counts as durable, whatever a later one says. A log that is not read-only stays
+    /// as it is.
+    pub fn recover(&self) -> Result<Recovered, Error> {
+        let mut pending = self.pending_recovery.lock();
+        self.writer.lock().recover(&mut pending)
     }
 
     /// Removes the segments before `segment`, oldest first, and never the current one. Returns how many.
@@ -101,13 +150,15 @@ impl Log {
     }
 
     /// The directory.
-    pub fn dir(&self) -> std::path::PathBuf {
+    pub fn dir(&self) -> PathBuf {
         self.writer.lock().dir().to_owned()
     }
 
     /// Pads the last page with zeros, makes everything durable and reports every failure of that. Dropping a log
     /// without closing it leaves what a killed process leaves.
     pub fn close(self) -> Result<(), Error> {
-        self.writer.lock().close()
+        let Self { writer, background, .. } = self;
+        drop(background);
+        writer.lock().close()
     }
 }

@@ -28,6 +28,25 @@ pub struct LogOptions {
     pub compression: Compression,
     /// When they are durable.
     pub durability: Durability,
+    /// What is read before the first record is taken.
+    pub check: Check,
+    /// Whether a ledger is kept beside the log.
+    pub ledger: bool,
+    /// Whether a thread of the log syncs in the background, with [`Durability::Interval`] and [`Durability::Rotate`].
+    /// Without it the callers of `append` do, which makes every operation's order repeatable; an interval then ends with
+    /// the first append behind it.
+    pub background_sync: bool,
+}
+
+/// What opening a log reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// The last checkpoint and every segment: a new segment never stands behind one that the reference would call
+    /// damaged, and so delete.
+    #[default]
+    All,
+    /// Only what a crash can have torn. For a caller that has just read the rest without an error.
+    Tail,
 }
 
 impl Default for LogOptions {
@@ -36,6 +55,9 @@ impl Default for LogOptions {
             segment_size: DEFAULT_SEGMENT_SIZE,
             compression: Compression::default(),
             durability: Durability::default(),
+            check: Check::default(),
+            ledger: true,
+            background_sync: true,
         }
     }
 }

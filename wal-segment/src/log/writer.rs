@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tsdb_vfs::{Fs, VfsFile};
+
+use parking_lot::Mutex;
 
 use crate::Compression;
 use crate::error::{Error, Position};
@@ -11,40 +14,69 @@ use crate::format::PAGE;
 use crate::frame::{fits, frame, pad_page};
 use crate::framer::Tally;
 use crate::layout::{self, segment_name};
+use crate::ledger::{LedgerEntry, LedgerWriter};
+use crate::log::background::Signal;
 use crate::log::options::{Durability, LogOptions};
+use crate::log::retained::Retained;
 
 /// Framed bytes are written out when there are so many, so that one call's memory stays bounded.
 const WRITE_SIZE: usize = 1024 * 1024;
 
+/// A segment's file. A failed fsync is remembered: the kernel tells of it once, and a second caller would take the
+/// silence for success.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    file: Box<dyn VfsFile>,
+    pub(super) path: PathBuf,
+    failed: Mutex<Option<Arc<std::io::Error>>>,
+}
+
+impl SegmentFile {
+    pub(super) fn sync(&self) -> Result<(), Arc<std::io::Error>> {
+        let mut failed = self.failed.lock();
+        if let Some(e) = &*failed {
+            return Err(e.clone());
+        }
+        self.file.sync_data().map_err(|e| failed.insert(Arc::new(e)).clone())
+    }
+}
+
 /// A segment that is being written, or is complete and not yet durable.
 #[derive(Debug)]
-struct Segment {
-    index: u64,
-    file: Arc<dyn VfsFile>,
-    path: PathBuf,
-    /// Bytes written.
-    len: u64,
-    /// Bytes durable.
-    durable: u64,
-    /// What was framed, up to `offset` of the writer for the current segment.
-    tally: Tally,
+pub(super) struct Segment {
+    pub(super) index: u64,
+    pub(super) file: Arc<SegmentFile>,
+    /// Bytes written, and the records in them.
+    pub(super) len: u64,
+    pub(super) tally: Tally,
+    /// Bytes durable, and the records in them.
+    pub(super) durable: u64,
+    pub(super) durable_tally: Tally,
 }
 
 /// The one place that changes a log's files.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    fs: Fs,
-    dir: PathBuf,
+    pub(super) fs: Fs,
+    pub(super) dir: PathBuf,
     segment_size: u64,
     durability: Durability,
-    current: Segment,
+    background: bool,
+    pub(super) current: Segment,
     /// Framed and not written: continues the current segment at `current.len`.
     out: Vec<u8>,
     /// Where the next fragment goes: `current.len + out.len()`.
     offset: u64,
     /// Complete segments that are not durable, oldest first.
-    unsynced: Vec<Segment>,
-    read_only: Option<Arc<std::io::Error>>,
+    pub(super) unsynced: Vec<Segment>,
+    /// What is durable and not yet in the ledger.
+    notes: Vec<LedgerEntry>,
+    pub(super) ledger: Option<LedgerWriter>,
+    pub(super) retained: Retained,
+    pub(super) read_only: Option<Arc<std::io::Error>>,
+    /// Wakes the thread that syncs complete segments.
+    pub(super) wake: Option<Arc<Signal>>,
+    last_sync: Instant,
     closed: bool,
 }
 
@@ -52,6 +84,15 @@ pub(crate) struct Writer {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     position: Position,
+    tally: Tally,
+}
+
+/// One file's part of a sync that runs without the writer's lock.
+#[derive(Debug)]
+pub(super) struct SyncJob {
+    pub(super) file: Arc<SegmentFile>,
+    index: u64,
+    len: u64,
     tally: Tally,
 }
 
@@ -70,20 +111,35 @@ impl Round<'_> {
 }
 
 impl Writer {
-    pub(crate) fn create(fs: Fs, dir: &Path, index: u64, options: &LogOptions) -> Result<Self, Error> {
+    pub(crate) fn create(
+        fs: Fs,
+        dir: &Path,
+        index: u64,
+        options: &LogOptions,
+        ledger: Option<LedgerWriter>,
+    ) -> Result<Self, Error> {
         let current = Segment::create(&fs, dir, index)?;
-        Ok(Self {
+        let notes = vec![current.entry(false)];
+        let mut writer = Self {
             fs,
             dir: dir.to_owned(),
             segment_size: options.segment_size,
             durability: options.durability,
+            background: options.background_sync,
             current,
             out: Vec::new(),
             offset: 0,
             unsynced: Vec::new(),
+            notes,
+            ledger,
+            retained: Retained::new(options.durability),
             read_only: None,
+            wake: None,
+            last_sync: Instant::now(),
             closed: false,
-        })
+        };
+        writer.write_notes();
+        Ok(writer)
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -96,6 +152,10 @@ impl Writer {
 
     pub(crate) fn exposed_bytes(&self) -> u64 {
         self.unsynced.iter().chain([&self.current]).map(|segment| segment.len - segment.durable).sum()
+    }
+
+    pub(crate) fn read_only_since(&self) -> Option<Arc<std::io::Error>> {
+        self.read_only.clone()
     }
 
     /// Runs `push` on a round and writes what it pushed: all of it, or nothing.
@@ -111,7 +171,7 @@ impl Writer {
         });
         match pushed {
             Ok(first) => {
-                if self.durability == Durability::Always {
+                if self.must_sync() {
                     self.sync()?;
                 }
                 Ok(first.unwrap_or(mark.position))
@@ -123,7 +183,16 @@ impl Writer {
         }
     }
 
-    fn check_writable(&self) -> Result<(), Error> {
+    fn must_sync(&self) -> bool {
+        match self.durability {
+            Durability::Always => true,
+            Durability::Interval(d) if !self.background => self.last_sync.elapsed() >= d,
+            Durability::Interval(_) => self.retained.is_full(),
+            Durability::Rotate => !self.background && !self.unsynced.is_empty(),
+        }
+    }
+
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
         match &self.read_only {
             _ if self.closed => Err(Error::Closed),
             Some(cause) => Err(Error::ReadOnly { dir: self.dir.clone(), cause: cause.clone() }),
@@ -147,8 +216,10 @@ impl Writer {
         if self.out.is_empty() {
             return Ok(());
         }
-        self.current.file.write_all_at(&self.out, self.current.len).map_err(Error::io(&self.current.path))?;
-        self.current.len = self.offset;
+        let Segment { index, file, len, .. } = &mut self.current;
+        file.file.write_all_at(&self.out, *len).map_err(Error::io(&file.path))?;
+        self.retained.keep(Position { segment: *index, offset: *len }, &self.out);
+        *len = self.offset;
         self.out.clear();
         Ok(())
     }
@@ -157,32 +228,25 @@ impl Writer {
     fn cut_back(&mut self, mark: Mark) {
         self.out.clear();
         let to = mark.position;
-        let cut = self.cut_segments(to);
-        // The segment stays the current one even if a later one was begun in the round: that one is empty now.
-        if to.segment == self.current.index {
-            self.current.len = to.offset;
-            self.current.tally = mark.tally;
-        } else {
-            self.current.len = 0;
-            self.current.tally = Tally::default();
-            for segment in &mut self.unsynced {
-                let keep = if segment.index == to.segment { to.offset } else { 0 };
-                segment.len = segment.len.min(keep);
-                segment.durable = segment.durable.min(keep);
-            }
+        self.notes.retain(|note| Position { segment: note.segment, offset: note.offset } <= to && !note.sealed);
+        let cut = self.cut_files(to);
+        self.retained.cut(to);
+        for segment in self.unsynced.iter_mut().chain([&mut self.current]) {
+            segment.cut_back(mark);
         }
-        self.current.durable = self.current.durable.min(self.current.len);
+        self.unsynced.retain(|segment| segment.durable < segment.len);
         self.offset = self.current.len;
         if let Err(e) = cut {
             self.read_only.get_or_insert(Arc::new(e));
         }
     }
 
-    fn cut_segments(&self, to: Position) -> std::io::Result<()> {
+    /// The current segment stays the current one, even if it was begun in the round: then it is empty now.
+    fn cut_files(&self, to: Position) -> std::io::Result<()> {
         if to.segment == self.current.index {
-            return self.current.file.set_len(to.offset);
+            return self.current.file.file.set_len(to.offset);
         }
-        self.current.file.set_len(0)?;
+        self.current.file.file.set_len(0)?;
         for index in to.segment..self.current.index {
             let file = self.fs.open_write(&self.dir.join(segment_name(index)))?;
             file.set_len(if index == to.segment { to.offset } else { 0 })?;
@@ -190,48 +254,140 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the segment as the reference does: the page that holds anything is filled with zeros.
+    /// Ends the segment as the reference does: the page that holds anything is filled with zeros. What is in it is
+    /// durable before anything goes to the next one, unless the reference's weaker order was asked for.
     fn rotate(&mut self) -> Result<u64, Error> {
         pad_page(&mut self.out, &mut self.offset);
         self.flush()?;
-        if self.durability != Durability::Rotate {
-            self.sync()?;
+        let weak = self.durability == Durability::Rotate;
+        if !weak || !self.unsynced.is_empty() {
+            self.sync_files()?;
         }
-        let next = Segment::create(&self.fs, &self.dir, self.current.index + 1)?;
+        let next = match Segment::create(&self.fs, &self.dir, self.current.index + 1) {
+            Ok(next) => next,
+            Err(e) => return Err(self.creation_failed(e)),
+        };
         let complete = std::mem::replace(&mut self.current, next);
         self.offset = 0;
+        self.notes.push(self.current.entry(false));
         if complete.durable < complete.len {
             self.unsynced.push(complete);
-            self.sync()?;
+            if let Some(wake) = &self.wake {
+                wake.request();
+            }
+        } else {
+            self.notes.push(complete.entry(true));
         }
         Ok(self.current.index)
     }
 
+    /// A segment whose file is there although creating it failed can't be created again: only [`recover`] gets past it.
+    ///
+    /// [`recover`]: crate::Log::recover
+    fn creation_failed(&mut self, e: Error) -> Error {
+        let path = self.dir.join(segment_name(self.current.index + 1));
+        if self.fs.exists(&path).unwrap_or(true)
+            && let Error::Io { source, .. } = &e
+        {
+            self.read_only.get_or_insert(source.clone());
+        }
+        e
+    }
+
     pub(crate) fn next_segment(&mut self) -> Result<u64, Error> {
         self.check_writable()?;
-        self.rotate()
+        let mark = Mark { position: self.position(), tally: self.current.tally };
+        match self.rotate() {
+            Ok(index) => {
+                if !self.background && self.durability == Durability::Rotate {
+                    self.sync()?;
+                }
+                self.write_notes();
+                Ok(index)
+            }
+            Err(e) => {
+                self.cut_back(mark);
+                Err(e)
+            }
+        }
     }
 
     /// Makes everything that was written durable, oldest segment first.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         self.check_writable()?;
-        let mut synced = Ok(());
-        for segment in self.unsynced.iter_mut().chain([&mut self.current]) {
-            if segment.durable == segment.len {
-                continue;
+        self.sync_files()?;
+        self.write_notes();
+        Ok(())
+    }
+
+    fn sync_files(&mut self) -> Result<(), Error> {
+        for job in self.sync_jobs() {
+            job.run().map_err(|e| self.sync_failed(&job, e))?;
+            self.synced(&job);
+        }
+        Ok(())
+    }
+
+    /// What a sync has to do, oldest segment first.
+    pub(super) fn sync_jobs(&self) -> Vec<SyncJob> {
+        if self.read_only.is_some() || self.closed {
+            return Vec::new();
+        }
+        let exposed = self.unsynced.iter().chain([&self.current]).filter(|segment| segment.durable < segment.len);
+        exposed
+            .map(|Segment { index, file, len, tally, .. }| SyncJob {
+                file: file.clone(),
+                index: *index,
+                len: *len,
+                // What is framed and not yet written is not in the file: between rounds that is nothing.
+                tally: *tally,
+            })
+            .collect()
+    }
+
+    pub(super) fn synced(&mut self, job: &SyncJob) {
+        self.last_sync = Instant::now();
+        self.retained.forget(Position { segment: job.index, offset: job.len });
+        let current = self.current.index;
+        for segment in self.unsynced.iter_mut().chain([&mut self.current]).filter(|s| s.index == job.index) {
+            // It may have been cut back meanwhile.
+            if segment.len >= job.len && segment.durable < job.len {
+                segment.durable = job.len;
+                segment.durable_tally = job.tally;
+                self.notes.push(LedgerEntry::of(job.index, job.tally, job.index != current));
             }
-            if let Err(e) = segment.file.sync_data() {
-                synced = Err((segment.path.clone(), Arc::new(e)));
-                break;
-            }
-            segment.durable = segment.len;
         }
         self.unsynced.retain(|segment| segment.durable < segment.len);
-        synced.map_err(|(path, source)| {
-            // What a failed fsync covered is in nobody's hands: no later fsync may claim it.
-            self.read_only = Some(source.clone());
-            Error::Io { path, source }
-        })
+    }
+
+    pub(super) fn sync_failed(&mut self, job: &SyncJob, source: Arc<std::io::Error>) -> Error {
+        // What a failed fsync covered is in nobody's hands: no later fsync may claim it.
+        self.read_only.get_or_insert(source.clone());
+        Error::NotDurable { path: job.file.path.clone(), from: self.durable_position(), source }
+    }
+
+    /// Everything before this is durable.
+    pub(crate) fn durable_position(&self) -> Position {
+        let oldest = self.unsynced.first().unwrap_or(&self.current);
+        Position { segment: oldest.index, offset: oldest.durable }
+    }
+
+    /// The ledger follows the log: a failure here costs protection, never records.
+    pub(super) fn write_notes(&mut self) {
+        let Some(ledger) = &mut self.ledger else {
+            self.notes.clear();
+            return;
+        };
+        let mut sealed = false;
+        let written = self.notes.drain(..).try_for_each(|entry| {
+            sealed |= entry.sealed;
+            ledger.note(entry)
+        });
+        let written = written.and_then(|()| if sealed { ledger.sync() } else { Ok(()) });
+        if let Err(e) = written {
+            tracing::warn!(dir = %self.dir.display(), error = %e, "the ledger can't be written: going on without it");
+            self.ledger = None;
+        }
     }
 
     pub(crate) fn remove_segments_before(&mut self, segment: u64) -> Result<usize, Error> {
@@ -241,32 +397,86 @@ impl Writer {
                 break;
             }
             self.fs.remove_file(&old.path).map_err(Error::io(&old.path))?;
+            // One by one: removals that reach the disk in another order would leave a gap, which no reader accepts.
+            self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
             self.unsynced.retain(|unsynced| unsynced.index != old.index);
             removed += 1;
-        }
-        if removed > 0 {
-            self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
         }
         Ok(removed)
     }
 
     pub(crate) fn close(&mut self) -> Result<(), Error> {
         self.check_writable()?;
+        let mark = Mark { position: self.position(), tally: self.current.tally };
         if !self.offset.is_multiple_of(PAGE) {
             pad_page(&mut self.out, &mut self.offset);
-            self.flush()?;
+            if let Err(e) = self.flush() {
+                self.cut_back(mark);
+                return Err(e);
+            }
         }
-        self.sync()?;
+        self.sync_files()?;
+        self.notes.push(self.current.entry(true));
+        self.write_notes();
         self.closed = true;
         Ok(())
+    }
+
+    /// After [`recover`](super::recover): everything before the new segment is durable, nothing is in it.
+    pub(super) fn start_over(&mut self, current: Segment) {
+        let cut: Vec<_> = self.unsynced.iter().chain([&self.current]).map(Segment::durable_entry).collect();
+        self.current = current;
+        self.offset = 0;
+        self.out.clear();
+        self.unsynced.clear();
+        self.notes = cut;
+        self.notes.push(self.current.entry(false));
+        self.retained.clear();
+        self.read_only = None;
+        self.write_notes();
+    }
+
+    pub(super) fn interval(&self) -> Option<Duration> {
+        match self.durability {
+            Durability::Interval(d) => Some(d),
+            _ => None,
+        }
     }
 }
 
 impl Segment {
-    fn create(fs: &Fs, dir: &Path, index: u64) -> Result<Self, Error> {
+    pub(super) fn create(fs: &Fs, dir: &Path, index: u64) -> Result<Self, Error> {
         let path = dir.join(segment_name(index));
-        let file = Arc::from(fs.create_new(&path).map_err(Error::io(&path))?);
+        let file = fs.create_new(&path).map_err(Error::io(&path))?;
         fs.sync_dir(dir).map_err(Error::io(dir))?;
-        Ok(Self { index, file, path, len: 0, durable: 0, tally: Tally::default() })
+        let file = Arc::new(SegmentFile { file, path, failed: Mutex::new(None) });
+        let none = Tally::default();
+        Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none })
+    }
+
+    fn entry(&self, sealed: bool) -> LedgerEntry {
+        LedgerEntry::of(self.index, self.tally, sealed)
+    }
+
+    fn durable_entry(&self) -> LedgerEntry {
+        LedgerEntry::of(self.index, self.durable_tally, true)
+    }
+
+    fn cut_back(&mut self, mark: Mark) {
+        let (len, tally) = match self.index.cmp(&mark.position.segment) {
+            std::cmp::Ordering::Less => return,
+            std::cmp::Ordering::Equal => (mark.position.offset, mark.tally),
+            std::cmp::Ordering::Greater => (0, Tally::default()),
+        };
+        (self.len, self.tally) = (len, tally);
+        if self.durable > len {
+            (self.durable, self.durable_tally) = (len, tally);
+        }
+    }
+}
+
+impl SyncJob {
+    pub(super) fn run(&self) -> Result<(), Arc<std::io::Error>> {
+        self.file.sync()
     }
 }

@@ -1,0 +1,164 @@
+//! Opening for write: heal first, then start a segment.
+//!
+//! The reference deletes everything behind a damaged segment. A segment of ours must therefore never stand behind one
+//! that it would call damaged: a tail that a crash left torn is cut at its last whole record, what is cut off kept; any
+//! other damage is for repair, and opening refuses.
+
+use std::path::{Path, PathBuf};
+
+use tsdb_vfs::Fs;
+
+use crate::error::{Damage, Error, ReadError};
+use crate::layout::{self, SegmentRef, segment_name};
+use crate::ledger::{Ledger, LedgerEntry};
+use crate::log::options::{Check, LogOptions};
+use crate::parallel::{self, ParallelOptions};
+use crate::quarantine;
+use crate::scan::Scan;
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// Number of the new segment that records now go to.
+    pub segment: u64,
+    /// What was cut off the log's end.
+    pub healed: Option<Healed>,
+    /// Records that were durable and are not there as they were, in segments that read without damage: pages of zeros at
+    /// the end, a cut file. The log is usable; the records are lost unless a copy has them.
+    pub lost: Vec<Damage>,
+    /// Whether another program has written to the log since the ledger was.
+    pub foreign: bool,
+}
+
+/// A torn tail that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Healed {
+    /// What was found.
+    pub damage: Damage,
+    /// Bytes that its segment has now.
+    pub cut_at: u64,
+    /// Whole records behind the damage, none of them ever durable, that were cut off, too.
+    pub records: u64,
+    /// Where the bytes are that were cut off.
+    pub quarantined: Vec<PathBuf>,
+}
+
+pub(super) struct Prepared {
+    pub(super) report: OpenReport,
+    pub(super) ledger: Ledger,
+}
+
+pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepared, Error> {
+    if !fs.dir_exists(dir).map_err(Error::io(dir))? {
+        fs.create_dir_all(dir).map_err(Error::io(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs.sync_dir(parent).map_err(Error::io(parent))?;
+        }
+    }
+    let segments = layout::segments(fs, dir)?;
+    layout::check_sequence(&segments)?;
+    let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
+    ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
+    let mut report = OpenReport::default();
+    report.foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+
+    let tail = tail_start(&segments, &ledger);
+    if options.check == Check::All {
+        let checkpoint = match layout::last_checkpoint(fs, dir)? {
+            Some(checkpoint) => layout::segments(fs, &checkpoint.path)?,
+            None => Vec::new(),
+        };
+        check(fs, &checkpoint)?;
+        check(fs, &segments[..tail])?;
+    }
+    heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
+    report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
+    Ok(Prepared { report, ledger })
+}
+
+/// The first segment that a crash may have torn: the last that holds anything, or the first that was never complete.
+fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
+    let last = segments.iter().rposition(|segment| segment.len > 0).unwrap_or(segments.len());
+    let open = segments.iter().position(|segment| ledger.get(segment.index).is_some_and(|entry| !entry.sealed));
+    open.map_or(last, |open| open.min(last))
+}
+
+fn check(fs: &Fs, segments: &[SegmentRef]) -> Result<(), Error> {
+    let all = |block: &mut parallel::Block<'_>| while block.next().is_some() {};
+    parallel::read(fs, segments, &ParallelOptions::default(), all, |()| Ok(())).map_err(|e| match e {
+        ReadError::Damage(damage) => Error::Damaged(damage),
+        e => e.into(),
+    })
+}
+
+fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
+    for (i, segment) in tail.iter().enumerate() {
+        let entry = ledger.get(segment.index);
+        let scan = Scan::run(fs, segment, entry)?;
+        let Some(range) = scan.damage.first() else {
+            settle(fs, &scan, entry, ledger, report)?;
+            continue;
+        };
+        let behind = tail[i + 1..].iter().filter(|segment| segment.len > 0);
+        let never_durable =
+            |segment: &SegmentRef| entry.is_some() && ledger.get(segment.index).is_some_and(|entry| entry.records == 0);
+        if !scan.is_torn_tail(entry) || !behind.clone().all(never_durable) {
+            return Err(Error::Damaged(range.damage.clone()));
+        }
+        let mut quarantined = Vec::new();
+        // Last one first: there is no gap at any time.
+        for segment in tail[i + 1..].iter().rev() {
+            quarantined.push(quarantine::move_away(fs, dir, &file_name(segment))?);
+            ledger.retain(|known| known != segment.index);
+        }
+        quarantined.push(cut(fs, dir, &scan, range.from)?);
+        ledger.insert(LedgerEntry::of(segment.index, scan.tally, true));
+        report.healed =
+            Some(Healed { damage: range.damage.clone(), cut_at: range.from, records: scan.behind, quarantined });
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Takes a segment that a crash could have torn and has not into the ledger: from here on it is complete.
+fn settle(
+    fs: &Fs,
+    scan: &Scan,
+    entry: Option<LedgerEntry>,
+    ledger: &mut Ledger,
+    report: &mut OpenReport,
+) -> Result<(), Error> {
+    if let Some(disputed) = &scan.disputed {
+        // Shorter than it was, whole, and others have written since: the reference's repair rewrites segments.
+        let rewritten = report.foreign && entry.is_some_and(|entry| scan.segment.len < entry.offset);
+        if !rewritten {
+            report.lost.push(disputed.clone());
+            return Ok(());
+        }
+    }
+    if entry.is_some_and(|entry| entry.sealed) || scan.segment.len == 0 {
+        return Ok(());
+    }
+    let path = &scan.segment.path;
+    let file = fs.open_write(path).map_err(Error::io(path))?;
+    file.sync_all().map_err(Error::io(path))?;
+    ledger.insert(LedgerEntry::of(scan.segment.index, scan.tally, true));
+    Ok(())
+}
+
+/// Cuts a segment at its last whole record; what is cut off is durable elsewhere before that.
+fn cut(fs: &Fs, dir: &Path, scan: &Scan, at: u64) -> Result<PathBuf, Error> {
+    let SegmentRef { path, len, .. } = &scan.segment;
+    let kept = quarantine::keep_range(fs, dir, &file_name(&scan.segment), at, *len)?;
+    let file = fs.open_write(path).map_err(Error::io(path))?;
+    file.set_len(at).map_err(Error::io(path))?;
+    file.sync_all().map_err(Error::io(path))?;
+    Ok(kept)
+}
+
+fn file_name(segment: &SegmentRef) -> String {
+    // A name that is no number of eight digits is still valid UTF-8: it is all digits.
+    segment.path.file_name().and_then(|name| name.to_str()).map_or_else(|| segment_name(segment.index), str::to_owned)
+}
