@@ -10,6 +10,8 @@ mod interrupt;
 mod output;
 mod progress;
 mod times;
+#[allow(dead_code)] // used by `bench ingest`
+mod workload;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,8 @@
 //! median of the pairwise ratios is what is reported.
 
 use anyhow::{Result, bail};
+use benches::workload::{Values, Workload};
+use serde_json::json;
 
 use crate::sh;
 
@@ -36,6 +38,19 @@ pub(crate) struct Args {
     /// Only contests (or criterion benchmarks) whose name contains this
     #[arg(long)]
     filter: Option<String>,
+}
+
+/// A workload as the reference's operations take it.
+pub(crate) fn arguments(workload: &Workload) -> serde_json::Value {
+    let values = match workload.values {
+        Values::Counter => "counter",
+        Values::Gauge => "gauge",
+        Values::Trivial => "trivial",
+    };
+    json!({
+        "series": workload.series, "scrapes": workload.scrapes, "interval": workload.interval, "start": workload.start,
+        "values": values, "churn": workload.churn, "seed": workload.seed,
+    })
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
