@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::bits::BitReader;
+
 /// A chunk's bytes do not hold what its header promises.
 ///
 /// The position is exact: `sample` counts from 0, `bit` counts from the first bit of the chunk's bytes, header included.
@@ -14,6 +16,34 @@ pub struct DecodeError {
     pub bit: u64,
     /// What was expected there, and what was found.
     pub kind: DecodeErrorKind,
+}
+
+impl DecodeError {
+    /// The error of a sample whose field of `width` bits has just been taken from `bits`.
+    ///
+    /// A field that reaches past the end was made of the zeros that stand in for it: what is wrong then is the length.
+    #[cold]
+    pub(crate) fn field(bits: &BitReader<'_>, sample: u16, total: u16, width: u32, kind: DecodeErrorKind) -> Self {
+        if bits.overrun() {
+            return Self::truncated(bits, sample, total);
+        }
+        Self { sample: sample.into(), bit: (bits.pos() - width as usize) as u64, kind }
+    }
+
+    /// The error of a sample that reaches past the end of the bytes.
+    #[cold]
+    pub(crate) fn truncated(bits: &BitReader<'_>, sample: u16, total: u16) -> Self {
+        let end = bits.end();
+        let kind = DecodeErrorKind::Truncated { total, end: end as u32 };
+        Self { sample: sample.into(), bit: end as u64, kind }
+    }
+
+    /// The error of a chunk without a whole header.
+    #[cold]
+    pub(crate) fn header(expected: usize, bytes: &[u8]) -> Self {
+        let kind = DecodeErrorKind::Header { expected: expected as u8, found: bytes.len() as u8 };
+        Self { sample: 0, bit: 0, kind }
+    }
 }
 
 /// What was wrong, see [`DecodeError`].

@@ -4,8 +4,11 @@ mod bits;
 mod encoding;
 mod error;
 pub mod files;
+mod st;
+mod varbit;
 mod window;
 pub mod xor;
+pub mod xor2;
 
 pub use bits::PIECE;
 pub use encoding::{Chunk, Encoding};

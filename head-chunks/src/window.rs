@@ -1,6 +1,14 @@
 //! The window of significant bits that XOR-coded values share.
 
+use crate::bits::BitReader;
 use crate::error::DecodeErrorKind;
+
+/// Five bits of leading zeros and six of significant bits.
+pub(crate) const WINDOW_BITS: u32 = 11;
+
+/// Control bits and how many they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prefix(pub(crate) u64, pub(crate) u32);
 
 /// Leading and trailing zeros of the last value that was written with a window of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +46,55 @@ impl Window {
     #[inline(always)]
     pub(crate) fn significant(self) -> u32 {
         64 - u32::from(self.leading) - u32::from(self.trailing)
+    }
+
+    /// The bits that write a difference which is not 0, and how many they are: `reused` in front of its significant bits
+    /// when this window covers it, or `fresh` and its own window, which becomes the current one.
+    #[inline(always)]
+    pub(crate) fn field(&mut self, xor: u64, reused: Prefix, fresh: Prefix) -> (u128, u32) {
+        let own = Self::of(xor);
+        let prefix = if self.covers(own) {
+            reused
+        } else {
+            *self = own;
+            let fields = u64::from(own.leading) << 6 | u64::from(own.significant() & 63);
+            Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS)
+        };
+        let significant = self.significant();
+        (u128::from(prefix.0) << significant | u128::from(xor >> self.trailing), prefix.1 + significant)
+    }
+
+    /// Gorilla's field: 0, or 10 and the bits in this window, or 11 and a new window.
+    #[inline(always)]
+    pub(crate) fn xor_field(&mut self, xor: u64) -> (u128, u32) {
+        if xor == 0 { (0, 1) } else { self.field(xor, Prefix(0b10, 2), Prefix(0b11, 2)) }
+    }
+
+    /// Reads what [`Window::xor_field`] wrote. On an error the window's eleven bits have been taken.
+    #[inline(always)]
+    pub(crate) fn read_xor(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
+        let word = bits.peek();
+        if word >> 63 == 0 {
+            bits.consume(1);
+            return Ok(0);
+        }
+        bits.consume(2);
+        if word >> 62 == 0b10 { Ok(self.read_reused(bits)) } else { self.read_fresh(bits) }
+    }
+
+    /// The significant bits of a difference in this window.
+    #[inline(always)]
+    pub(crate) fn read_reused(self, bits: &mut BitReader<'_>) -> u64 {
+        bits.read(self.significant()) << self.trailing
+    }
+
+    /// A new window and the significant bits in it. On an error the window's eleven bits have been taken.
+    #[inline(always)]
+    pub(crate) fn read_fresh(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
+        let word = bits.peek();
+        bits.consume(WINDOW_BITS);
+        *self = Self::from_fields(word >> 59, word >> 53 & 63)?;
+        Ok(self.read_reused(bits))
     }
 
     /// The window that five bits of leading zeros and six of significant bits (0 means 64) describe.

@@ -20,9 +20,12 @@
 //! Two ways to append: [`XorAppender`] owns its bytes; [`AppendState`] is 48 bytes without a buffer, for one that keeps a
 //! great many open chunks and wants each of them to touch one cache line a sample.
 
+use tsdb_model::varint;
+
 use crate::bits::{BitReader, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
-use crate::window::Window;
+use crate::varbit::signed;
+use crate::window::{WINDOW_BITS, Window};
 
 /// Bytes before the bit stream: the sample count.
 const HEADER: usize = 2;
@@ -102,10 +105,7 @@ impl AppendState {
             sample?;
         }
         let beside = Count { samples: iter.total, window: iter.window };
-        let mut bits = SplitBits::resume(bytes, iter.bits.pos() as u32, beside);
-        if bits.len() < PIECE as u32 * 8 {
-            bits.clear_front(HEADER as u32 * 8);
-        }
+        let bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
         let XorIter { t, delta, value, .. } = iter;
         Ok(Self { bits, t, delta, value })
     }
@@ -130,7 +130,7 @@ impl AppendState {
             let (bits, n) = dod_bits(dod);
             self.bits.put(bits, n, emit);
         }
-        let (bits, n) = self.value_bits(value);
+        let (bits, n) = self.bits.beside.window.xor_field(value ^ self.value);
         // The 0 of an unchanged delta goes in with the value: one put for most samples.
         self.bits.put(bits, n + u32::from(dod == 0), emit);
         self.remember(t, delta, value);
@@ -142,14 +142,14 @@ impl AppendState {
     fn append_cold(&mut self, t: i64, value: u64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), ChunkFull> {
         match self.bits.beside.samples {
             0 => {
-                self.put_uvarint((t << 1 ^ t >> 63) as u64, emit);
+                self.bits.put_uvarint(varint::zigzag(t), emit);
                 self.bits.put(value.into(), 64, emit);
                 self.remember(t, 0, value);
             }
             1 => {
                 let delta = t.wrapping_sub(self.t) as u64;
-                self.put_uvarint(delta, emit);
-                let (bits, n) = self.value_bits(value);
+                self.bits.put_uvarint(delta, emit);
+                let (bits, n) = self.bits.beside.window.xor_field(value ^ self.value);
                 self.bits.put(bits, n, emit);
                 self.remember(t, delta, value);
             }
@@ -162,32 +162,6 @@ impl AppendState {
     fn remember(&mut self, t: i64, delta: u64, value: u64) {
         (self.t, self.delta, self.value) = (t, delta, value);
         self.bits.beside.samples += 1;
-    }
-
-    fn put_uvarint(&mut self, mut value: u64, emit: &mut impl FnMut([u8; PIECE])) {
-        while value >= 0x80 {
-            self.bits.put((value & 0x7f | 0x80).into(), 8, emit);
-            value >>= 7;
-        }
-        self.bits.put(value.into(), 8, emit);
-    }
-
-    /// The bits of a value and how many they are; a new window becomes the current one.
-    #[inline(always)]
-    fn value_bits(&mut self, value: u64) -> (u128, u32) {
-        let xor = value ^ self.value;
-        if xor == 0 {
-            return (0, 1);
-        }
-        let own = Window::of(xor);
-        let (prefix, prefix_len) = if self.bits.beside.window.covers(own) {
-            (0b10, 2)
-        } else {
-            self.bits.beside.window = own;
-            (0b11 << 11 | u128::from(own.leading) << 6 | u128::from(own.significant() & 63), 13)
-        };
-        let significant = self.bits.beside.window.significant();
-        (prefix << significant | u128::from(xor >> self.bits.beside.window.trailing), prefix_len + significant)
     }
 
     /// Number of samples.
@@ -217,13 +191,13 @@ impl AppendState {
     /// Length of the chunk in bytes, header included: what the reference compares with [`MAX_BYTES_BEFORE_APPEND`].
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.bits.len().div_ceil(8) as usize
+        self.bits.byte_len()
     }
 
     /// How many pieces of 16 bytes were handed out since the chunk's start.
     #[must_use]
     pub fn full_pieces(&self) -> usize {
-        self.bits.len() as usize / 8 / PIECE
+        self.bits.full_pieces()
     }
 
     /// The bytes behind the pieces: the first `.1` of `.0`, fewer than 16.
@@ -237,17 +211,7 @@ impl AppendState {
     /// Appends the chunk's exact bytes to `out`: `pieces` (contiguous runs of the pieces, in any partition), the tail, and
     /// the sample count at the front.
     pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.reserve(self.byte_len());
-        for piece in pieces {
-            out.extend_from_slice(piece);
-        }
-        let (tail, len) = self.tail();
-        out.extend_from_slice(&tail[..len]);
-        debug_assert_eq!(out.len() - start, self.byte_len(), "pieces are missing or too many");
-        if let Some(count) = out.get_mut(start..start + HEADER) {
-            count.copy_from_slice(&self.bits.beside.samples.to_be_bytes());
-        }
+        self.bits.assemble(pieces, &self.num_samples().to_be_bytes(), out);
     }
 }
 
@@ -364,7 +328,7 @@ impl<'a> XorIter<'a> {
     /// When there are fewer than the two bytes of the header.
     pub fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let Some(count) = bytes.first_chunk() else {
-            return Err(header_error(HEADER, bytes));
+            return Err(DecodeError::header(HEADER, bytes));
         };
         Ok(Self {
             bits: BitReader::new(bytes, HEADER * 8),
@@ -419,7 +383,7 @@ impl<'a> XorIter<'a> {
         }
         self.step_value()?;
         if self.bits.overrun() {
-            return Err(self.truncated());
+            return Err(DecodeError::truncated(&self.bits, self.read, self.total));
         }
         self.read += 1;
         Ok(())
@@ -428,8 +392,8 @@ impl<'a> XorIter<'a> {
     #[cold]
     #[inline(never)]
     fn step_start(&mut self) -> Result<(), DecodeError> {
-        let start = self.bits.pos();
-        let overflow = |this: &Self| this.error(start, DecodeErrorKind::VarintOverflow);
+        let overflow =
+            |this: &Self| DecodeError::field(&this.bits, this.read, this.total, 80, DecodeErrorKind::VarintOverflow);
         if self.read == 0 {
             self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
             self.value = self.bits.read(64);
@@ -470,38 +434,13 @@ impl<'a> XorIter<'a> {
         if self.read == 0 {
             return Ok(());
         }
-        let word = self.bits.peek();
-        if word >> 63 == 0 {
-            self.bits.consume(1);
-            return Ok(());
+        match self.window.read_xor(&mut self.bits) {
+            Ok(xor) => {
+                self.value ^= xor;
+                Ok(())
+            }
+            Err(kind) => Err(DecodeError::field(&self.bits, self.read, self.total, WINDOW_BITS, kind)),
         }
-        if word >> 62 == 0b10 {
-            self.bits.consume(2);
-        } else {
-            self.bits.consume(13);
-            self.window = match Window::from_fields(word >> 57 & 31, word >> 51 & 63) {
-                Ok(window) => window,
-                Err(kind) => return Err(self.error(self.bits.pos() - 11, kind)),
-            };
-        }
-        self.value ^= self.bits.read(self.window.significant()) << self.window.trailing;
-        Ok(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn truncated(&self) -> DecodeError {
-        let end = self.bits.end() as u32;
-        self.error(self.bits.end(), DecodeErrorKind::Truncated { total: self.total, end })
-    }
-
-    #[cold]
-    fn error(&self, at: usize, kind: DecodeErrorKind) -> DecodeError {
-        // A field that reaches past the end was made of the zeros that stand in for it.
-        if self.bits.overrun() && !matches!(kind, DecodeErrorKind::Truncated { .. }) {
-            return self.truncated();
-        }
-        DecodeError { sample: self.read.into(), bit: at as u64, kind }
     }
 }
 
@@ -529,18 +468,6 @@ impl Iterator for XorIter<'_> {
 }
 
 impl core::iter::FusedIterator for XorIter<'_> {}
-
-/// A field of `n` bits, where the pattern `100…0` is positive.
-#[inline(always)]
-pub(crate) fn signed(bits: u64, n: u32) -> i64 {
-    if bits > 1 << (n - 1) { bits.wrapping_sub(1 << n) as i64 } else { bits as i64 }
-}
-
-#[cold]
-pub(crate) fn header_error(expected: usize, bytes: &[u8]) -> DecodeError {
-    let kind = DecodeErrorKind::Header { expected: expected as u8, found: bytes.len() as u8 };
-    DecodeError { sample: 0, bit: 0, kind }
-}
 
 /// Reads a whole chunk into columns of times and values, appending to both.
 ///

@@ -34,7 +34,14 @@ fn write(files: &ChunkFiles, i: u64) -> Result<ChunkRef, FilesError> {
     let data = chunk_bytes(i);
     let (mint, maxt) = ((i * 1_000_000) as i64, (i * 1_000_000 + i % 120 * 15_000) as i64);
     let series = SeriesRef(i + 1);
-    files.write(&NewChunk { series, mint, maxt, encoding: Encoding::Xor, data: &data, out_of_order: i % 5 == 0 })
+    files.write(&NewChunk {
+        series,
+        mint,
+        maxt,
+        encoding: Encoding::Xor,
+        data: &data,
+        out_of_order: i.is_multiple_of(5),
+    })
 }
 
 fn iterate(files: &ChunkFiles) -> (Vec<ChunkMeta>, ScanReport) {
@@ -70,7 +77,7 @@ fn every_chunk_reads_back_while_it_waits_after_a_flush_and_after_reopening() {
             assert_eq!(meta.chunk_ref, refs[i as usize]);
             assert_eq!((meta.series, meta.mint), (SeriesRef(i + 1), (i * 1_000_000) as i64));
             assert_eq!((meta.num_samples, meta.encoding), ((1 + i % 120) as u16, Encoding::Xor));
-            assert_eq!(meta.out_of_order, i % 5 == 0);
+            assert_eq!(meta.out_of_order, i.is_multiple_of(5));
             assert_eq!(files.read(meta.chunk_ref).expect("there").data, chunk_bytes(i));
         }
     };

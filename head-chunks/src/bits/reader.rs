@@ -1,5 +1,7 @@
 //! Reading bits: one unaligned 64-bit load per peek, no check per field.
 
+use tsdb_model::varint;
+
 /// Reads bits from the front of a byte slice.
 ///
 /// Past the end it reads zeros: a decoder reads a whole sample and asks once, with [`BitReader::overrun`], whether it was
@@ -108,7 +110,7 @@ impl<'a> BitReader<'a> {
 
     /// A zig-zag varint; `None` when it exceeds 64 bits.
     pub(crate) fn varint(&mut self) -> Option<i64> {
-        self.uvarint().map(|v| (v >> 1) as i64 ^ -((v & 1) as i64))
+        self.uvarint().map(varint::unzigzag)
     }
 }
 

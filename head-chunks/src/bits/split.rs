@@ -5,6 +5,9 @@ pub const PIECE: usize = 16;
 
 const PIECE_BITS: u32 = PIECE as u32 * 8;
 
+const FLAGS_SHIFT: u32 = 24;
+const LEN_MASK: u32 = (1 << FLAGS_SHIFT) - 1;
+
 /// The open end of a bit stream: the last bits that do not fill a [`PIECE`], and how many bits there are in all.
 ///
 /// The accumulator is two words and not a `u128` so that a state's alignment is 8 and its owner can pack ids beside it;
@@ -14,7 +17,8 @@ pub(crate) struct SplitBits<B> {
     /// The open piece, left-aligned, unused bits zero.
     high: u64,
     low: u64,
-    /// All bits so far, those that left included.
+    /// All bits so far, those that left included, in the low 24: the longest chunk there can be, 65,535 samples of an
+    /// XOR2 chunk's longest, has 14,352,165. The top eight are the owner's flags, which no addition reaches.
     total: u32,
     /// The owner's.
     pub(crate) beside: B,
@@ -26,8 +30,9 @@ impl<B> SplitBits<B> {
         Self { high: 0, low: 0, total: n, beside }
     }
 
-    /// Rebuilds the state behind `bits` bits of `stream`; bits of the last byte beyond that are dropped.
-    pub(crate) fn resume(stream: &[u8], bits: u32, beside: B) -> Self {
+    /// Rebuilds the state behind `bits` bits of `stream`; bits of the last byte beyond that are dropped, and the `header`
+    /// bits (at most 64) in front are zeroed.
+    pub(crate) fn resume(stream: &[u8], bits: u32, header: u32, beside: B) -> Self {
         let mut open = [0; PIECE];
         let from = bits as usize / 8 / PIECE * PIECE;
         for (to, byte) in open.iter_mut().zip(stream.iter().skip(from)) {
@@ -37,12 +42,10 @@ impl<B> SplitBits<B> {
         let keep = if used == 0 { 0 } else { u128::MAX << (PIECE_BITS - used) };
         let mut resumed = Self { high: 0, low: 0, total: bits, beside };
         resumed.set(u128::from_be_bytes(open) & keep);
+        if from == 0 {
+            resumed.high &= u64::MAX.checked_shr(header).unwrap_or(0);
+        }
         resumed
-    }
-
-    /// Zeroes the first `n` (at most 64) bits of the open piece.
-    pub(crate) fn clear_front(&mut self, n: u32) {
-        self.high &= u64::MAX.checked_shr(n).unwrap_or(0);
     }
 
     #[inline(always)]
@@ -59,7 +62,31 @@ impl<B> SplitBits<B> {
     /// Bits so far.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.total
+        self.total & LEN_MASK
+    }
+
+    /// Bytes so far, the last one perhaps in part.
+    #[inline]
+    pub(crate) fn byte_len(&self) -> usize {
+        self.len().div_ceil(8) as usize
+    }
+
+    /// Pieces that left.
+    #[inline]
+    pub(crate) fn full_pieces(&self) -> usize {
+        (self.len() / PIECE_BITS) as usize
+    }
+
+    /// The owner's eight bits.
+    #[inline]
+    pub(crate) fn flags(&self) -> u8 {
+        (self.total >> FLAGS_SHIFT) as u8
+    }
+
+    /// Sets some of the owner's eight bits.
+    #[inline]
+    pub(crate) fn set_flags(&mut self, flags: u8) {
+        self.total |= u32::from(flags) << FLAGS_SHIFT;
     }
 
     /// Appends the `n` low bits of `value` (the others zero), `n` from 0 to 127; a piece that fills goes to `emit`.
@@ -81,5 +108,29 @@ impl<B> SplitBits<B> {
     /// The bytes of the open piece, the last one padded with zero bits.
     pub(crate) fn tail(&self) -> ([u8; PIECE], usize) {
         (self.open().to_be_bytes(), (self.total % PIECE_BITS).div_ceil(8) as usize)
+    }
+
+    /// Appends to `out` the whole stream: the pieces that left, the open one, and `header` in place of the first bytes.
+    pub(crate) fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, header: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.reserve(self.byte_len());
+        for piece in pieces {
+            out.extend_from_slice(piece);
+        }
+        let (tail, len) = self.tail();
+        out.extend_from_slice(&tail[..len]);
+        debug_assert_eq!(out.len() - start, self.byte_len(), "pieces are missing or too many");
+        if let Some(place) = out.get_mut(start..start + header.len()) {
+            place.copy_from_slice(header);
+        }
+    }
+
+    /// Appends a uvarint in whole groups of eight bits, as Go's `binary.PutUvarint` lays them out.
+    pub(crate) fn put_uvarint(&mut self, mut value: u64, emit: &mut impl FnMut([u8; PIECE])) {
+        while value >= 0x80 {
+            self.put((value & 0x7f | 0x80).into(), 8, emit);
+            value >>= 7;
+        }
+        self.put(value.into(), 8, emit);
     }
 }
