@@ -10,13 +10,13 @@ pub enum Encoding {
     Xor = 1,
     /// Integer histograms: [`crate::histogram`].
     Histogram = 2,
-    /// Float histograms: [`crate::float_histogram`].
+    /// Float histograms: [`crate::histogram`].
     FloatHistogram = 3,
     /// Floats with optional start timestamps: [`crate::xor2`].
     Xor2 = 4,
     /// Integer histograms with start timestamps: [`crate::histogram`].
     HistogramSt = 5,
-    /// Float histograms with start timestamps: [`crate::float_histogram`].
+    /// Float histograms with start timestamps: [`crate::histogram`].
     FloatHistogramSt = 6,
 }
 

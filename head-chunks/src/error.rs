@@ -19,15 +19,15 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    /// The error of a sample whose field of `width` bits has just been taken from `bits`.
+    /// The error of a sample about a field that begins at bit `at` and has just been taken from `bits`.
     ///
     /// A field that reaches past the end was made of the zeros that stand in for it: what is wrong then is the length.
     #[cold]
-    pub(crate) fn field(bits: &BitReader<'_>, sample: u16, total: u16, width: u32, kind: DecodeErrorKind) -> Self {
+    pub(crate) fn at(bits: &BitReader<'_>, sample: u16, total: u16, at: usize, kind: DecodeErrorKind) -> Self {
         if bits.overrun() {
             return Self::truncated(bits, sample, total);
         }
-        Self { sample: sample.into(), bit: (bits.pos() - width as usize) as u64, kind }
+        Self { sample: sample.into(), bit: at as u64, kind }
     }
 
     /// The error of a sample that reaches past the end of the bytes.
@@ -93,6 +93,9 @@ pub enum DecodeErrorKind {
     /// A span whose length or offset does not fit its 32 bits.
     #[error("expected a span of 32-bit length and offset, found {0}")]
     Span(i64),
+    /// A resolution finer than schema 8 is reduced to it, but these spans and buckets do not belong together.
+    #[error("expected a histogram of schema {0} that can be reduced to 8, found spans without their buckets")]
+    Reduce(i32),
     /// The encoding byte is none of the six.
     #[error("expected an encoding from 1 to 6, found {0}")]
     Encoding(u8),

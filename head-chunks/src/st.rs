@@ -1,8 +1,85 @@
 //! Start timestamps: the header byte that XOR2 and the two histogram encodings share, and the field behind each sample.
+//!
+//! ```text
+//! header   := bit 7: sample 0 has a start timestamp; bits 6–0: index of the sample from which on every sample has one
+//!             (0: none)
+//! sample 0 := t − st zig-zag varint in groups of eight bits, if the header says so
+//! sample n := nothing before the index in the header; varbit (tₙ₋₁ − st) at it; then varbit of the difference to the
+//!             one before
+//! ```
+//!
+//! Start timestamps begin with the first sample whose start timestamp differs from the one before, or at sample 127 at the
+//! latest, because seven bits could not say a later one. So every chunk of more than 127 samples has them, also when all
+//! are 0.
+
+use crate::bits::BitReader;
+use crate::varbit;
 
 /// Bit of the header: the first sample has a start timestamp.
 pub(crate) const FIRST_KNOWN: u8 = 0x80;
 
-/// Bits of the header that hold the index of the first sample whose start timestamp differs from the one before. As the
-/// highest index that they can say it is also the sample at which start timestamps begin at the latest.
+/// The header's bits for the index of the first change, and so the highest index there is.
 pub(crate) const LAST_CHANGE_ON: u8 = 0x7f;
+
+/// What is written behind a sample: the field, how many bits it has, and the bits that it adds to the header.
+pub(crate) struct StField {
+    pub(crate) bits: u128,
+    pub(crate) len: u32,
+    pub(crate) header: u8,
+}
+
+/// The field behind sample `index` (from 1 on), `before` being the time of the sample before it.
+///
+/// `start` is the writer's memory: before the first change the start timestamp, from then on the last tₙ₋₁ − st. They are
+/// never needed together.
+#[inline(always)]
+pub(crate) fn field(header: u8, start: &mut i64, index: u16, before: i64, st: i64) -> Option<StField> {
+    let begun = header & LAST_CHANGE_ON != 0;
+    if !begun && st == *start && index != u16::from(LAST_CHANGE_ON) {
+        return None;
+    }
+    let diff = before.wrapping_sub(st);
+    let (bits, len) = varbit::int_field(if begun { diff.wrapping_sub(*start) } else { diff });
+    *start = diff;
+    // It has begun at index 127 at the latest, so the index fits.
+    Some(StField { bits, len, header: if begun { 0 } else { index as u8 & LAST_CHANGE_ON } })
+}
+
+/// Reads start timestamps.
+#[derive(Debug, Clone)]
+pub(crate) struct StReader {
+    pub(crate) header: u8,
+    pub(crate) st: i64,
+    diff: i64,
+}
+
+impl StReader {
+    pub(crate) fn new(header: u8) -> Self {
+        Self { header, st: 0, diff: 0 }
+    }
+
+    /// What is behind sample 0 of time `t`; `None` for a varint of more than 64 bits.
+    pub(crate) fn read_first(&mut self, bits: &mut BitReader<'_>, t: i64) -> Option<()> {
+        if self.header & FIRST_KNOWN != 0 {
+            self.st = t.wrapping_sub(bits.varint()?);
+        }
+        Some(())
+    }
+
+    /// What is behind sample `index` (from 1 on), `before` being the time of the sample before it.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, bits: &mut BitReader<'_>, index: u16, before: i64) {
+        let first = u16::from(self.header & LAST_CHANGE_ON);
+        if first == 0 || index < first {
+            return;
+        }
+        let field = varbit::read_int(bits);
+        self.diff = if index == first { field } else { self.diff.wrapping_add(field) };
+        self.st = before.wrapping_sub(self.diff);
+    }
+
+    /// A writer's memory behind what was read.
+    pub(crate) fn start(&self) -> i64 {
+        if self.header & LAST_CHANGE_ON == 0 { self.st } else { self.diff }
+    }
+}

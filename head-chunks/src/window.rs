@@ -4,7 +4,7 @@ use crate::bits::BitReader;
 use crate::error::DecodeErrorKind;
 
 /// Five bits of leading zeros and six of significant bits.
-pub(crate) const WINDOW_BITS: u32 = 11;
+pub(crate) const WINDOW_BITS: usize = 11;
 
 /// Control bits and how many they are.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl Window {
         } else {
             *self = own;
             let fields = u64::from(own.leading) << 6 | u64::from(own.significant() & 63);
-            Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS)
+            Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS as u32)
         };
         let significant = self.significant();
         (u128::from(prefix.0) << significant | u128::from(xor >> self.trailing), prefix.1 + significant)
@@ -92,7 +92,7 @@ impl Window {
     #[inline(always)]
     pub(crate) fn read_fresh(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
         let word = bits.peek();
-        bits.consume(WINDOW_BITS);
+        bits.consume(WINDOW_BITS as u32);
         *self = Self::from_fields(word >> 59, word >> 53 & 63)?;
         Ok(self.read_reused(bits))
     }

@@ -22,7 +22,7 @@
 
 use tsdb_model::varint;
 
-use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
 use crate::varbit::signed;
 use crate::window::{WINDOW_BITS, Window};
@@ -392,8 +392,10 @@ impl<'a> XorIter<'a> {
     #[cold]
     #[inline(never)]
     fn step_start(&mut self) -> Result<(), DecodeError> {
-        let overflow =
-            |this: &Self| DecodeError::field(&this.bits, this.read, this.total, 80, DecodeErrorKind::VarintOverflow);
+        let overflow = |this: &Self| {
+            let at = this.bits.pos() - MAX_VARINT_BITS;
+            DecodeError::at(&this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
+        };
         if self.read == 0 {
             self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
             self.value = self.bits.read(64);
@@ -439,7 +441,7 @@ impl<'a> XorIter<'a> {
                 self.value ^= xor;
                 Ok(())
             }
-            Err(kind) => Err(DecodeError::field(&self.bits, self.read, self.total, WINDOW_BITS, kind)),
+            Err(kind) => Err(DecodeError::at(&self.bits, self.read, self.total, self.bits.pos() - WINDOW_BITS, kind)),
         }
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! ```text
 //! chunk    := count u16 BE, start-timestamp header u8, then a bit stream (most significant bit first, zero-padded)
-//! header   := bit 7: sample 0 has a start timestamp; bits 6–0: index of the sample from which on every sample has one
-//!             (0: none)
 //! sample 0 := t zig-zag varint (whole bytes), value f64 in 64 bits [, t − st zig-zag varint in eight-bit groups]
 //! sample 1 := t − t₀ uvarint (whole bytes), changed value [, start]
 //! sample n := 0                      delta of deltas 0, the baseline's value
@@ -18,24 +16,20 @@
 //!           | 110    leading zeros (5 bits), number of significant bits (6 bits, 0 means 64), those bits
 //!           | 111                    stale
 //! known value := 0 significant bits | 1 leading zeros, number, bits
-//! start    := varbit (tₙ₋₁ − st), the first time; then varbit of its difference to the one before
 //! ```
 //!
-//! The baseline is the last value that was not stale (0 before there was one). Two's complement here is plain: the
-//! pattern `100…0` is the negative end of the range, unlike in XOR chunks; start timestamps are [`varbit`](crate::varbit)
-//! fields, where it is positive.
+//! Header and start are those of all encodings with start timestamps: see `st.rs`.
 //!
-//! Start timestamps begin with the first sample whose start timestamp differs from the one before, or at sample 127 at the
-//! latest, because the header's seven bits could not say a later one. So every chunk of more than 127 samples has them,
-//! also when all are 0.
+//! The baseline is the last value that was not stale (0 before there was one). Two's complement here is plain: the
+//! pattern `100…0` is the negative end of the range, unlike in XOR chunks; start timestamps are varbit
+//! fields, where it is positive.
 
 use tsdb_model::staleness::STALE_NAN_BITS;
 use tsdb_model::varint;
 
-use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
-use crate::st::{FIRST_KNOWN, LAST_CHANGE_ON};
-use crate::varbit;
+use crate::st::{self, FIRST_KNOWN, StReader};
 use crate::window::{Prefix, WINDOW_BITS, Window};
 
 /// Bytes before the bit stream: the sample count and the start-timestamp header.
@@ -64,7 +58,7 @@ pub struct AppendState {
     delta: u64,
     /// Bits of the last value that was not stale.
     baseline: u64,
-    /// Before the first change: the start timestamp. From then on: the last tₙ₋₁ − st. They are never needed together.
+    /// See [`st::field`].
     start: i64,
 }
 
@@ -106,10 +100,8 @@ impl AppendState {
         }
         let beside = Count { samples: iter.total, window: iter.window };
         let mut bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
-        bits.set_flags(iter.header);
-        // A header may name a sample that has not come yet; none of ours does, and the reference would keep it too.
-        let start = if iter.header & LAST_CHANGE_ON == 0 { iter.st } else { iter.st_diff };
-        Ok(Self { bits, t: iter.t, delta: iter.delta, baseline: iter.baseline, start })
+        bits.set_flags(iter.st.header);
+        Ok(Self { bits, t: iter.t, delta: iter.delta, baseline: iter.baseline, start: iter.st.start() })
     }
 
     /// Appends a sample: start timestamp `st` and time `t` in milliseconds since the epoch (`st` 0 means none), any value.
@@ -135,25 +127,17 @@ impl AppendState {
             self.bits.put(bits, n, emit);
             self.value(value)
         };
-        let header = self.bits.flags();
-        if header & LAST_CHANGE_ON == 0 && st == self.start && self.bits.beside.samples != u16::from(LAST_CHANGE_ON) {
-            self.bits.put(bits, n, emit);
-        } else {
-            let diff = self.t.wrapping_sub(st);
-            let (start, start_n) = if header & LAST_CHANGE_ON == 0 {
-                // At sample 127 at the latest, so it fits.
-                self.bits.set_flags(self.bits.beside.samples as u8 & LAST_CHANGE_ON);
-                varbit::int_field(diff)
-            } else {
-                varbit::int_field(diff.wrapping_sub(self.start))
-            };
-            self.start = diff;
-            if start_n <= 32 {
-                // One put for both: a value takes at most 78 bits here.
-                self.bits.put(bits << start_n | start, n + start_n, emit);
-            } else {
-                self.bits.put(bits, n, emit);
-                self.bits.put(start, start_n, emit);
+        match st::field(self.bits.flags(), &mut self.start, self.bits.beside.samples, self.t, st) {
+            None => self.bits.put(bits, n, emit),
+            Some(start) => {
+                self.bits.set_flags(start.header);
+                if start.len <= 32 {
+                    // One put for both: a value takes at most 78 bits here.
+                    self.bits.put(bits << start.len | start.bits, n + start.len, emit);
+                } else {
+                    self.bits.put(bits, n, emit);
+                    self.bits.put(start.bits, start.len, emit);
+                }
             }
         }
         self.remember(t, delta, value);
@@ -185,11 +169,9 @@ impl AppendState {
                 self.bits.put_uvarint(delta, emit);
                 let (bits, n) = self.value(value);
                 self.bits.put(bits, n, emit);
-                if st != self.start {
-                    self.start = self.t.wrapping_sub(st);
-                    self.bits.set_flags(1);
-                    let (bits, n) = varbit::int_field(self.start);
-                    self.bits.put(bits, n, emit);
+                if let Some(start) = st::field(self.bits.flags(), &mut self.start, 1, self.t, st) {
+                    self.bits.set_flags(start.header);
+                    self.bits.put(start.bits, start.len, emit);
                 }
                 self.remember(t, delta, value);
             }
@@ -356,14 +338,12 @@ pub struct Xor2Iter<'a> {
     bits: BitReader<'a>,
     total: u16,
     read: u16,
-    header: u8,
     window: Window,
     t: i64,
     delta: u64,
     value: u64,
     baseline: u64,
-    st: i64,
-    st_diff: i64,
+    st: StReader,
 }
 
 impl<'a> Xor2Iter<'a> {
@@ -379,14 +359,12 @@ impl<'a> Xor2Iter<'a> {
             bits: BitReader::new(bytes, HEADER * 8),
             total: u16::from_be_bytes([high, low]),
             read: 0,
-            header,
             window: Window::FULL,
             t: 0,
             delta: 0,
             value: 0,
             baseline: 0,
-            st: 0,
-            st_diff: 0,
+            st: StReader::new(header),
         })
     }
 
@@ -425,7 +403,7 @@ impl<'a> Xor2Iter<'a> {
 
     #[inline(always)]
     fn sample(&self) -> (i64, f64, i64) {
-        (self.t, f64::from_bits(self.value), self.st)
+        (self.t, f64::from_bits(self.value), self.st.st)
     }
 
     /// Decodes one sample into `self`; only while there is one.
@@ -446,24 +424,23 @@ impl<'a> Xor2Iter<'a> {
     #[cold]
     #[inline(never)]
     fn step_start(&mut self) -> Result<(), DecodeError> {
-        let overflow =
-            |this: &Self| DecodeError::field(&this.bits, this.read, this.total, 80, DecodeErrorKind::VarintOverflow);
+        let overflow = |this: &Self| {
+            let at = this.bits.pos() - MAX_VARINT_BITS;
+            DecodeError::at(&this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
+        };
         if self.read == 0 {
             self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
             self.value = self.bits.read(64);
             if self.value != STALE_NAN_BITS {
                 self.baseline = self.value;
             }
-            if self.header & FIRST_KNOWN != 0 {
-                let diff = self.bits.varint().ok_or_else(|| overflow(self))?;
-                self.st = self.t.wrapping_sub(diff);
-            }
+            self.st.read_first(&mut self.bits, self.t).ok_or_else(|| overflow(self))?;
         } else {
             let before = self.t;
             self.delta = self.bits.uvarint().ok_or_else(|| overflow(self))?;
             self.t = self.t.wrapping_add(self.delta as i64);
             self.step_value()?;
-            self.step_st(before);
+            self.st.read(&mut self.bits, self.read, before);
         }
         Ok(())
     }
@@ -511,7 +488,7 @@ impl<'a> Xor2Iter<'a> {
                 self.t = self.t.wrapping_add(self.delta as i64);
             }
         }
-        self.step_st(before);
+        self.st.read(&mut self.bits, self.read, before);
         Ok(())
     }
 
@@ -553,7 +530,7 @@ impl<'a> Xor2Iter<'a> {
                 self.change(xor);
                 Ok(())
             }
-            Err(kind) => Err(DecodeError::field(&self.bits, self.read, self.total, WINDOW_BITS, kind)),
+            Err(kind) => Err(DecodeError::at(&self.bits, self.read, self.total, self.bits.pos() - WINDOW_BITS, kind)),
         }
     }
 
@@ -561,18 +538,6 @@ impl<'a> Xor2Iter<'a> {
     fn change(&mut self, xor: u64) {
         self.baseline ^= xor;
         self.value = self.baseline;
-    }
-
-    /// The start timestamp, if this sample has one; `before` is the time of the sample before.
-    #[inline(always)]
-    fn step_st(&mut self, before: i64) {
-        let first = u16::from(self.header & LAST_CHANGE_ON);
-        if first == 0 || self.read < first {
-            return;
-        }
-        let field = varbit::read_int(&mut self.bits);
-        self.st_diff = if self.read == first { field } else { self.st_diff.wrapping_add(field) };
-        self.st = before.wrapping_sub(self.st_diff);
     }
 }
 

@@ -2,6 +2,9 @@
 
 use tsdb_model::varint;
 
+/// What a varint takes that is too long: ten groups of eight bits.
+pub(crate) const MAX_VARINT_BITS: usize = 80;
+
 /// Reads bits from the front of a byte slice.
 ///
 /// Past the end it reads zeros: a decoder reads a whole sample and asks once, with [`BitReader::overrun`], whether it was

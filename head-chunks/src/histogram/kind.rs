@@ -1,0 +1,253 @@
+//! The two kinds of numbers in a histogram chunk: integers as deltas of deltas, floats as XOR with the one before.
+#![expect(private_interfaces, private_bounds, reason = "the trait is sealed: nobody outside can call its methods")]
+
+use core::fmt::Debug;
+
+use tsdb_model::histogram::{BucketValue, NativeHistogram};
+
+use super::CounterReset;
+use super::spans::WrappingDelta;
+use crate::Encoding;
+use crate::bits::BitReader;
+use crate::error::DecodeErrorKind;
+use crate::varbit;
+use crate::window::Window;
+
+/// How a histogram's counts and buckets are coded. Implemented for `i64` (integer histograms) and `f64` (float ones).
+pub trait Coded: BucketValue + sealed::Coding {}
+
+impl Coded for i64 {}
+impl Coded for f64 {}
+
+pub(super) mod sealed {
+    use super::*;
+
+    /// The coding itself: not part of the interface, as it will follow whatever is fastest.
+    pub trait Coding: BucketValue + WrappingDelta {
+        /// What is kept of a number between two samples.
+        type Cell: Copy + Default + Debug + Send + Sync;
+
+        /// Without and with start timestamps.
+        const ENCODINGS: [Encoding; 2];
+        /// Bits that a bucket of the first sample takes at least.
+        const FIRST_BUCKET_BITS: usize;
+
+        /// The cell of a first count or bucket, and the bits that write it.
+        fn first_count(count: Self::Count) -> (Self::Cell, (u128, u32));
+        fn first_bucket(bucket: Self) -> (Self::Cell, (u128, u32));
+        /// The bits that write the next count (of a stale histogram, which says nothing) or bucket.
+        fn next_count(cell: &mut Self::Cell, count: Self::Count, stale: bool) -> (u128, u32);
+        fn next_bucket(cell: &mut Self::Cell, bucket: Self) -> (u128, u32);
+
+        fn read_first_count(bits: &mut BitReader<'_>) -> Self::Cell;
+        fn read_first_bucket(bits: &mut BitReader<'_>) -> Self::Cell;
+        fn read_next(cell: &mut Self::Cell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind>;
+
+        fn count(cell: &Self::Cell) -> Self::Count;
+        fn bucket(cell: &Self::Cell) -> Self;
+        /// The absolute count of a bucket, given that of the one before.
+        fn absolute(before: Self, bucket: Self) -> Self;
+
+        /// Reduces the resolution to `schema`; whether spans and buckets belonged together.
+        fn reduce(histogram: &mut NativeHistogram<Self>, schema: i32) -> bool;
+
+        /// What the header of a new chunk says when a histogram could not go into the one before, and what it says when
+        /// a chunk is begun behind another one although it could.
+        fn header_of_cut(cut: Cut) -> CounterReset;
+        fn header_behind(cut: Option<Cut>) -> CounterReset;
+    }
+}
+
+/// Why a histogram does not fit the chunk that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// A count or a bucket went down or disappeared, the custom bounds changed, or the histogram says so itself.
+    CounterReset,
+    /// Another schema or zero threshold, or the first histogram after a stale one.
+    Layout,
+    /// A gauge histogram behind counters, or a counter behind gauges.
+    Kind,
+}
+
+/// An integer between two samples: its value and the last difference.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeltaCell {
+    value: i64,
+    delta: i64,
+}
+
+impl DeltaCell {
+    #[inline(always)]
+    fn next(&mut self, value: i64) -> i64 {
+        let delta = value.wrapping_sub(self.value);
+        let dod = delta.wrapping_sub(self.delta);
+        *self = Self { value, delta };
+        dod
+    }
+}
+
+impl sealed::Coding for i64 {
+    type Cell = DeltaCell;
+    const ENCODINGS: [Encoding; 2] = [Encoding::Histogram, Encoding::HistogramSt];
+    const FIRST_BUCKET_BITS: usize = 1;
+
+    fn first_count(count: u64) -> (DeltaCell, (u128, u32)) {
+        (DeltaCell { value: count as i64, delta: 0 }, varbit::uint_field(count))
+    }
+
+    fn first_bucket(bucket: i64) -> (DeltaCell, (u128, u32)) {
+        (DeltaCell { value: bucket, delta: 0 }, varbit::int_field(bucket))
+    }
+
+    #[inline(always)]
+    fn next_count(cell: &mut DeltaCell, count: u64, stale: bool) -> (u128, u32) {
+        let dod = cell.next(count as i64);
+        // A stale histogram's count is no number to compare with.
+        varbit::int_field(if stale { 0 } else { dod })
+    }
+
+    #[inline(always)]
+    fn next_bucket(cell: &mut DeltaCell, bucket: i64) -> (u128, u32) {
+        varbit::int_field(cell.next(bucket))
+    }
+
+    fn read_first_count(bits: &mut BitReader<'_>) -> DeltaCell {
+        DeltaCell { value: varbit::read_uint(bits) as i64, delta: 0 }
+    }
+
+    fn read_first_bucket(bits: &mut BitReader<'_>) -> DeltaCell {
+        DeltaCell { value: varbit::read_int(bits), delta: 0 }
+    }
+
+    #[inline(always)]
+    fn read_next(cell: &mut DeltaCell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
+        cell.delta = cell.delta.wrapping_add(varbit::read_int(bits));
+        cell.value = cell.value.wrapping_add(cell.delta);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn count(cell: &DeltaCell) -> u64 {
+        cell.value as u64
+    }
+
+    #[inline(always)]
+    fn bucket(cell: &DeltaCell) -> i64 {
+        cell.value
+    }
+
+    #[inline(always)]
+    fn absolute(before: i64, bucket: i64) -> i64 {
+        before.wrapping_add(bucket)
+    }
+
+    fn reduce(histogram: &mut NativeHistogram<Self>, schema: i32) -> bool {
+        histogram.reduce_resolution(schema).is_ok()
+    }
+
+    fn header_of_cut(cut: Cut) -> CounterReset {
+        match cut {
+            Cut::CounterReset => CounterReset::Reset,
+            Cut::Layout => CounterReset::Unknown,
+            Cut::Kind => CounterReset::NotReset,
+        }
+    }
+
+    fn header_behind(cut: Option<Cut>) -> CounterReset {
+        cut.map_or(CounterReset::NotReset, Self::header_of_cut)
+    }
+}
+
+/// A float between two samples: its bits and the window of its last change.
+#[derive(Debug, Clone, Copy)]
+pub struct XorCell {
+    value: u64,
+    window: Window,
+}
+
+impl Default for XorCell {
+    fn default() -> Self {
+        Self { value: 0, window: Window::FULL }
+    }
+}
+
+impl XorCell {
+    #[inline(always)]
+    fn next(&mut self, value: f64) -> (u128, u32) {
+        let xor = self.value ^ value.to_bits();
+        self.value = value.to_bits();
+        self.window.xor_field(xor)
+    }
+}
+
+impl sealed::Coding for f64 {
+    type Cell = XorCell;
+    const ENCODINGS: [Encoding; 2] = [Encoding::FloatHistogram, Encoding::FloatHistogramSt];
+    const FIRST_BUCKET_BITS: usize = 64;
+
+    fn first_count(count: f64) -> (XorCell, (u128, u32)) {
+        Self::first_bucket(count)
+    }
+
+    fn first_bucket(bucket: f64) -> (XorCell, (u128, u32)) {
+        let value = bucket.to_bits();
+        (XorCell { value, window: Window::NONE }, (value.into(), 64))
+    }
+
+    #[inline(always)]
+    fn next_count(cell: &mut XorCell, count: f64, _stale: bool) -> (u128, u32) {
+        cell.next(count)
+    }
+
+    #[inline(always)]
+    fn next_bucket(cell: &mut XorCell, bucket: f64) -> (u128, u32) {
+        cell.next(bucket)
+    }
+
+    fn read_first_count(bits: &mut BitReader<'_>) -> XorCell {
+        Self::read_first_bucket(bits)
+    }
+
+    fn read_first_bucket(bits: &mut BitReader<'_>) -> XorCell {
+        XorCell { value: bits.read(64), window: Window::FULL }
+    }
+
+    #[inline(always)]
+    fn read_next(cell: &mut XorCell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
+        cell.value ^= cell.window.read_xor(bits)?;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn count(cell: &XorCell) -> f64 {
+        f64::from_bits(cell.value)
+    }
+
+    #[inline(always)]
+    fn bucket(cell: &XorCell) -> f64 {
+        f64::from_bits(cell.value)
+    }
+
+    #[inline(always)]
+    fn absolute(_before: f64, bucket: f64) -> f64 {
+        bucket
+    }
+
+    fn reduce(histogram: &mut NativeHistogram<Self>, schema: i32) -> bool {
+        histogram.reduce_resolution(schema).is_ok()
+    }
+
+    fn header_of_cut(cut: Cut) -> CounterReset {
+        match cut {
+            Cut::CounterReset => CounterReset::Reset,
+            Cut::Layout | Cut::Kind => CounterReset::Unknown,
+        }
+    }
+
+    fn header_behind(cut: Option<Cut>) -> CounterReset {
+        match cut {
+            Some(Cut::CounterReset) => CounterReset::Reset,
+            _ => CounterReset::NotReset,
+        }
+    }
+}
