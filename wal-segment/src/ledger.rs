@@ -3,7 +3,8 @@
 //! The log's format cannot show that a page of zeros once held records, that two pages were swapped, or that a segment
 //! lost its end; nor can it tell a tail that was never synced from one that was. `headwater-ledger` in the log's directory
 //! can: after each sync it notes, per segment, how many records are durable, where the last of them ends, and a chained
-//! checksum over all fragment headers up to there (which cover the data through their own checksums).
+//! checksum over all fragment headers up to there (which cover the data through their own checksums). A segment is in it,
+//! durably and with no records, before the first one is written: so ours are told from those that others wrote.
 //!
 //! Deleting it never hurts: then only what the format shows is known. The reference ignores the file, as its name is no
 //! number. It is written after the log was synced and not synced itself before the segment is complete, so it never
@@ -188,6 +189,8 @@ pub(crate) struct LedgerWriter {
     file: Box<dyn VfsFile>,
     base: u64,
     sequence: u64,
+    /// Slots that each segment's entries were written to: the next goes to the other one.
+    turns: BTreeMap<u64, u64>,
     last: Option<LedgerEntry>,
 }
 
@@ -212,7 +215,7 @@ impl LedgerWriter {
         fs.write_new(&temporary, &bytes)?;
         fs.rename(&temporary, &path)?;
         fs.sync_dir(dir)?;
-        Ok(Self { file: fs.open_write(&path)?, base, sequence: 1, last: None })
+        Ok(Self { file: fs.open_write(&path)?, base, sequence: 1, turns: BTreeMap::new(), last: None })
     }
 
     /// Notes what is durable now.
@@ -220,7 +223,9 @@ impl LedgerWriter {
         if self.last == Some(entry) || entry.segment < self.base || entry.segment - self.base >= MAX_SEGMENTS {
             return Ok(());
         }
-        let at = slot_offset(self.base, entry.segment, self.sequence % 2);
+        let turn = self.turns.entry(entry.segment).or_default();
+        *turn = 1 - *turn;
+        let at = slot_offset(self.base, entry.segment, *turn);
         self.file.write_all_at(&entry.encode(self.sequence), at as u64)?;
         self.sequence += 1;
         self.last = Some(entry);

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tsdb_vfs::Fs;
+use tsdb_vfs::{Fs, VfsFile};
 
 use crate::error::{Damage, Error, ReadError};
 use crate::layout::{self, SegmentRef, segment_name};
@@ -51,12 +51,7 @@ pub(super) struct Prepared {
 }
 
 pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepared, Error> {
-    if !fs.dir_exists(dir).map_err(Error::io(dir))? {
-        fs.create_dir_all(dir).map_err(Error::io(dir))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs.sync_dir(parent).map_err(Error::io(parent))?;
-        }
-    }
+    create_dir(fs, dir)?;
     let segments = layout::segments(fs, dir)?;
     layout::check_sequence(&segments)?;
     let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
@@ -76,6 +71,25 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
     report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
     Ok(Prepared { report, ledger })
+}
+
+/// Creates a directory and its parents, durably. One that is there already may have been made by an attempt that was
+/// killed before its name was durable.
+fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
+    let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return fs.create_dir_all(dir).map_err(Error::io(dir));
+    };
+    let made = !fs.dir_exists(dir).map_err(Error::io(dir))?;
+    if made {
+        create_dir(fs, parent)?;
+        fs.create_dir(dir).map_err(Error::io(dir))?;
+    }
+    let synced = fs.sync_dir(parent);
+    if made && synced.is_err() {
+        // The next attempt has to see that nothing is there yet.
+        fs.remove_dir_all(dir).map_err(Error::io(dir))?;
+    }
+    synced.map_err(Error::io(parent))
 }
 
 /// The first segment that a crash may have torn: the last that holds anything, or the first that was never complete.
@@ -113,7 +127,8 @@ fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &
             quarantined.push(quarantine::move_away(fs, dir, &file_name(segment))?);
             ledger.retain(|known| known != segment.index);
         }
-        quarantined.push(cut(fs, dir, &scan, range.from)?);
+        let durable = entry.map_or(0, |entry| entry.offset);
+        quarantined.push(cut(fs, dir, &scan, durable, range.from)?);
         ledger.insert(LedgerEntry::of(segment.index, scan.tally, true));
         report.healed =
             Some(Healed { damage: range.damage.clone(), cut_at: range.from, records: scan.behind, quarantined });
@@ -138,24 +153,39 @@ fn settle(
             return Ok(());
         }
     }
-    if entry.is_some_and(|entry| entry.sealed) || scan.segment.len == 0 {
-        return Ok(());
-    }
+    let Some(entry) = entry.filter(|entry| !entry.sealed) else { return Ok(()) };
     let path = &scan.segment.path;
     let file = fs.open_write(path).map_err(Error::io(path))?;
+    write_again(&*file, entry.offset, scan.segment.len).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
     ledger.insert(LedgerEntry::of(scan.segment.index, scan.tally, true));
     Ok(())
 }
 
-/// Cuts a segment at its last whole record; what is cut off is durable elsewhere before that.
-fn cut(fs: &Fs, dir: &Path, scan: &Scan, at: u64) -> Result<PathBuf, Error> {
+/// Cuts a segment at its last whole record; what is cut off is durable elsewhere before that, and what stays, from the
+/// ledger's mark `from` on, afterwards.
+fn cut(fs: &Fs, dir: &Path, scan: &Scan, from: u64, at: u64) -> Result<PathBuf, Error> {
     let SegmentRef { path, len, .. } = &scan.segment;
     let kept = quarantine::keep_range(fs, dir, &file_name(&scan.segment), at, *len)?;
     let file = fs.open_write(path).map_err(Error::io(path))?;
     file.set_len(at).map_err(Error::io(path))?;
+    write_again(&*file, from.min(at), at).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
     Ok(kept)
+}
+
+/// Writes the bytes that are there once more. A process that died after a failed sync may have left pages that the
+/// kernel takes for clean and that never reached the disk: syncing them would prove nothing.
+fn write_again(file: &dyn VfsFile, from: u64, to: u64) -> std::io::Result<()> {
+    let mut piece = vec![0; (to - from).min(1024 * 1024) as usize];
+    let mut at = from;
+    while at < to {
+        let wanted = piece.len().min((to - at) as usize);
+        file.read_exact_at(&mut piece[..wanted], at)?;
+        file.write_all_at(&piece[..wanted], at)?;
+        at += wanted as u64;
+    }
+    Ok(())
 }
 
 fn file_name(segment: &SegmentRef) -> String {

@@ -40,6 +40,7 @@ impl Writer {
         self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
         let last = layout::segments(&self.fs, &self.dir)?.last().map_or(self.current.index, |last| last.index);
         let next = Segment::create(&self.fs, &self.dir, last + 1)?;
+        self.note_birth(last + 1)?;
         self.start_over(next);
         Ok(pending.take().unwrap_or_default())
     }

@@ -119,7 +119,6 @@ impl Writer {
         ledger: Option<LedgerWriter>,
     ) -> Result<Self, Error> {
         let current = Segment::create(&fs, dir, index)?;
-        let notes = vec![current.entry(false)];
         let mut writer = Self {
             fs,
             dir: dir.to_owned(),
@@ -130,7 +129,7 @@ impl Writer {
             out: Vec::new(),
             offset: 0,
             unsynced: Vec::new(),
-            notes,
+            notes: Vec::new(),
             ledger,
             retained: Retained::new(options.durability),
             read_only: None,
@@ -138,7 +137,7 @@ impl Writer {
             last_sync: Instant::now(),
             closed: false,
         };
-        writer.write_notes();
+        writer.note_birth(index)?;
         Ok(writer)
     }
 
@@ -263,13 +262,17 @@ impl Writer {
         if !weak || !self.unsynced.is_empty() {
             self.sync_files()?;
         }
-        let next = match Segment::create(&self.fs, &self.dir, self.current.index + 1) {
+        let index = self.current.index + 1;
+        let next = Segment::create(&self.fs, &self.dir, index).and_then(|next| {
+            self.note_birth(index)?;
+            Ok(next)
+        });
+        let next = match next {
             Ok(next) => next,
             Err(e) => return Err(self.creation_failed(e)),
         };
         let complete = std::mem::replace(&mut self.current, next);
         self.offset = 0;
-        self.notes.push(self.current.entry(false));
         if complete.durable < complete.len {
             self.unsynced.push(complete);
             if let Some(wake) = &self.wake {
@@ -372,21 +375,26 @@ impl Writer {
         Position { segment: oldest.index, offset: oldest.durable }
     }
 
-    /// The ledger follows the log: a failure here costs protection, never records.
     pub(super) fn write_notes(&mut self) {
-        let Some(ledger) = &mut self.ledger else {
-            self.notes.clear();
-            return;
-        };
-        let mut sealed = false;
-        let written = self.notes.drain(..).try_for_each(|entry| {
-            sealed |= entry.sealed;
-            ledger.note(entry)
-        });
-        let written = written.and_then(|()| if sealed { ledger.sync() } else { Ok(()) });
-        if let Err(e) = written {
-            tracing::warn!(dir = %self.dir.display(), error = %e, "the ledger can't be written: going on without it");
-            self.ledger = None;
+        let notes = std::mem::take(&mut self.notes);
+        let sealed = notes.iter().any(|note| note.sealed);
+        self.write_ledger(&notes, sealed);
+    }
+
+    /// Says, durably, that a new segment is ours, before there is anything in it. Without that a crash that reorders
+    /// what was never synced would look like damage to what was.
+    pub(super) fn note_birth(&mut self, segment: u64) -> Result<(), Error> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let written = ledger.note(LedgerEntry::of(segment, Tally::default(), false)).and_then(|()| ledger.sync());
+        written.map_err(Error::io(self.dir.join(layout::LEDGER_NAME)))
+    }
+
+    /// The ledger follows the log: a failure here costs protection, never records.
+    fn write_ledger(&mut self, notes: &[LedgerEntry], sync: bool) {
+        let Some(ledger) = &mut self.ledger else { return };
+        let written = notes.iter().try_for_each(|&note| ledger.note(note));
+        if let Err(e) = written.and_then(|()| if sync { ledger.sync() } else { Ok(()) }) {
+            tracing::warn!(dir = %self.dir.display(), error = %e, "the ledger can't be written");
         }
     }
 
@@ -430,7 +438,6 @@ impl Writer {
         self.out.clear();
         self.unsynced.clear();
         self.notes = cut;
-        self.notes.push(self.current.entry(false));
         self.retained.clear();
         self.read_only = None;
         self.write_notes();
