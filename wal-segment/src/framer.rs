@@ -187,15 +187,15 @@ impl Framer {
         }
     }
 
-    /// Looks at the bytes from [`offset`](Self::offset) on. `window` holds the segment's bytes from offset `base` on, at
-    /// least up to `offset`, and should hold whole pages: a fragment that is cut by the window's end needs more.
+    /// Looks at the bytes from [`offset`](Self::offset) on. `window` holds the segment's bytes from offset `base` on
+    /// and should hold whole pages: a fragment that is cut by the window's end needs more.
     pub fn advance(&mut self, window: &[u8], base: u64) -> Event {
         loop {
             if self.offset >= self.limit && self.partial.is_none() {
                 return Event::Limit;
             }
             let at = (self.offset - base) as usize;
-            let input = &window[at..];
+            let input = window.get(at..).unwrap_or_default();
             let room = room_in_page(self.offset);
             let step = if room < HEADER_SIZE || input.first() == Some(&0) {
                 self.padding(input, room)

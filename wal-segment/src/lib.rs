@@ -52,6 +52,7 @@ mod reader;
 mod resync;
 mod salvage;
 mod scan;
+mod tail;
 
 pub use compression::{Compression, Compressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
@@ -61,3 +62,4 @@ pub use ledger::{Ledger, LedgerEntry};
 pub use log::{Check, Durability, Healed, Log, LogOptions, OpenReport, Recovered};
 pub use reader::{LogReader, Record};
 pub use salvage::{DamagedRange, Item, SalvageReader};
+pub use tail::{TailFrom, TailItem, TailReader};

@@ -12,6 +12,7 @@ use crate::format::{PAGE, PAGE_SIZE};
 use crate::framer::{Event, Frame, Framer, Tally};
 use crate::layout::{self, SegmentRef};
 use crate::resync::resume_in_page;
+use crate::salvage::DamagedRange;
 
 /// Bytes that are read at once: large enough that the system call does not show, small enough for the cache.
 pub(crate) const READ_SIZE: usize = 256 * 1024;
@@ -77,7 +78,7 @@ impl LogReader {
     pub fn from_offset(fs: Fs, segment: SegmentRef, offset: u64) -> Result<Self, ReadError> {
         let mut reader = Self::over(fs.clone(), Vec::new());
         let mut current = SegmentReader::open(&fs, segment)?;
-        current.start_at(offset);
+        current.restart(Restart::Inside(offset));
         reader.current = Some(current);
         Ok(reader)
     }
@@ -130,6 +131,24 @@ impl LogReader {
     }
 }
 
+/// Where reading goes on in a segment, and what is known of that place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// Anywhere: records that begin before it are not given out.
+    Inside(u64),
+    /// A record begins here.
+    Record(u64),
+    /// Behind damage: pieces of a record whose beginning is lost may follow.
+    Damage(u64),
+}
+
+impl Restart {
+    pub(crate) fn offset(self) -> u64 {
+        let (Self::Inside(offset) | Self::Record(offset) | Self::Damage(offset)) = self;
+        offset
+    }
+}
+
 /// One segment, strictly: the window over its file and the framer on it.
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
@@ -146,10 +165,16 @@ impl SegmentReader {
         Ok(Self { segment, window, framer: Framer::new(), from: 0 })
     }
 
-    fn start_at(&mut self, offset: u64) {
+    /// Forgets what was read and goes on from a place that is known.
+    pub(crate) fn restart(&mut self, from: Restart) {
+        let offset = from.offset();
         let page = offset / PAGE * PAGE;
-        self.framer.reset_at_page(page);
         self.window.seek(page);
+        match from {
+            Restart::Inside(_) => self.framer.reset_at_page(page),
+            Restart::Record(_) => self.framer.reset_at_record(offset),
+            Restart::Damage(_) => self.framer.resume_at(offset),
+        }
         self.from = offset;
     }
 
@@ -214,8 +239,34 @@ impl SegmentReader {
         }
     }
 
+    /// What comes next while the file may still grow: [`Event::NeedMore`] at its end, whatever lies before that.
+    pub(crate) fn next_event_live(&mut self) -> Result<Event, ReadError> {
+        loop {
+            match self.framer.advance(self.window.bytes(), self.window.base) {
+                Event::NeedMore if self.window.fill(self.framer.offset())? => {}
+                event => return Ok(event),
+            }
+        }
+    }
+
+    /// The file's length as it is now.
+    pub(crate) fn len_now(&self) -> Result<u64, ReadError> {
+        self.window.file.len().map_err(ReadError::io(&self.window.path))
+    }
+
+    /// Moves behind a fault and says what was passed over.
+    pub(crate) fn pass(
+        &mut self,
+        record_start: u64,
+        offset: u64,
+        fault: FrameFault,
+    ) -> Result<DamagedRange, ReadError> {
+        let to = self.resume_behind(offset, &fault)?;
+        Ok(DamagedRange { damage: self.damage(record_start, offset, fault), from: record_start, to })
+    }
+
     /// Moves behind a fault at `offset` and says where that is.
-    pub(crate) fn resume_behind(&mut self, offset: u64, fault: &FrameFault) -> Result<u64, ReadError> {
+    fn resume_behind(&mut self, offset: u64, fault: &FrameFault) -> Result<u64, ReadError> {
         let page = offset / PAGE * PAGE;
         while self.window.end() < page + PAGE && self.window.fill(offset)? {}
         let page_bytes = self.window.rest(page);
@@ -278,7 +329,7 @@ impl Window {
 
     /// What there is from `offset` on.
     pub(crate) fn rest(&self, offset: u64) -> &[u8] {
-        &self.bytes()[(offset - self.base) as usize..]
+        self.bytes().get((offset - self.base) as usize..).unwrap_or_default()
     }
 
     /// Forgets everything and goes on at a page.

@@ -117,9 +117,7 @@ impl SalvageSegment {
             Event::Record(frame) => Some(Found::Frame(frame)),
             Event::NeedMore | Event::Limit => None,
             Event::Fault { record_start, offset, fault } => {
-                let to = self.reader.resume_behind(offset, &fault)?;
-                let damage = self.reader.damage(record_start, offset, fault);
-                Some(Found::Damage(DamagedRange { damage, from: record_start, to }))
+                Some(Found::Damage(self.reader.pass(record_start, offset, fault)?))
             }
         })
     }
