@@ -58,10 +58,13 @@ func checkpointOpen(dir, comp string, segmentSize int) (*wlog.WL, error) {
 
 // checkpointGenerator writes one random log; series refs and clock go on where an earlier call stopped.
 type checkpointGenerator struct {
-	rng      *rand.Rand
-	wal      *wlog.WL
-	nextRef  uint64
-	clock    int64
+	rng     *rand.Rand
+	wal     *wlog.WL
+	nextRef uint64
+	clock   int64
+	// orderly leaves out what makes the reference's replay a race between its goroutines: a series record behind samples
+	// of its ref (as a repeated one can be once the first was dropped), and the end of a series.
+	orderly  bool
 	coverage map[string]int
 }
 
@@ -70,10 +73,11 @@ func (g *checkpointGenerator) log(feature string, rec []byte) error {
 	return g.wal.Log(rec)
 }
 
-// ref draws mostly known refs, now and then one that no series record has named yet.
+// ref draws mostly known refs, now and then one that no series record ever names. (One that a later record names would
+// make the reference's replay a race: whether the sample finds its series depends on its goroutines.)
 func (g *checkpointGenerator) ref() chunks.HeadSeriesRef {
 	if g.rng.Intn(50) == 0 {
-		return chunks.HeadSeriesRef(g.nextRef + uint64(g.rng.Intn(20)))
+		return chunks.HeadSeriesRef(1_000_000 + uint64(g.rng.Intn(20)))
 	}
 	if g.nextRef <= 1 {
 		return 1
@@ -239,11 +243,11 @@ func (g *checkpointGenerator) writeSeries(enc record.Encoder) error {
 	var series []record.RefSeries
 	for range 1 + g.rng.Intn(12) {
 		switch {
-		case g.nextRef > 1 && g.rng.Intn(8) == 0:
+		case !g.orderly && g.nextRef > 1 && g.rng.Intn(8) == 0:
 			g.coverage["repeated_ref"]++
 			ref := 1 + uint64(g.rng.Int63n(int64(g.nextRef-1)))
 			series = append(series, record.RefSeries{Ref: chunks.HeadSeriesRef(ref), Labels: g.seriesLabels(ref)})
-		case g.nextRef > 1 && g.rng.Intn(16) == 0:
+		case !g.orderly && g.nextRef > 1 && g.rng.Intn(16) == 0:
 			g.coverage["second_ref"]++
 			ref := 1 + uint64(g.rng.Int63n(int64(g.nextRef-1)))
 			series = append(series, record.RefSeries{Ref: chunks.HeadSeriesRef(g.nextRef), Labels: g.seriesLabels(ref)})
@@ -304,7 +308,7 @@ func (g *checkpointGenerator) writeTombstones(enc record.Encoder) error {
 		for _, t := range g.times(1 + g.rng.Intn(3)) {
 			stone.Intervals = append(stone.Intervals, tombstones.Interval{Mint: t - 500, Maxt: t})
 		}
-		if g.rng.Intn(6) == 0 {
+		if !g.orderly && g.rng.Intn(6) == 0 {
 			feature = "tombstones_full_range"
 			stone.Intervals = tombstones.Intervals{{Mint: math.MinInt64, Maxt: math.MaxInt64}}
 		}
@@ -322,6 +326,7 @@ func checkpointMake(req *Request) (*Response, error) {
 		Records     int    `json:"records"`
 		NextRef     uint64 `json:"next_ref"`
 		Clock       int64  `json:"clock"`
+		Orderly     bool   `json:"orderly"`
 	}
 	if err := req.Decode(&a); err != nil {
 		return nil, err
@@ -331,7 +336,8 @@ func checkpointMake(req *Request) (*Response, error) {
 		return nil, err
 	}
 	g := &checkpointGenerator{
-		rng: rand.New(rand.NewSource(a.Seed)), wal: w, nextRef: max(a.NextRef, 1), clock: a.Clock, coverage: map[string]int{},
+		rng: rand.New(rand.NewSource(a.Seed)), wal: w, nextRef: max(a.NextRef, 1), clock: a.Clock,
+		orderly: a.Orderly, coverage: map[string]int{},
 	}
 	for i := range a.Records {
 		if i == 0 {
@@ -367,25 +373,34 @@ type checkpointArgs struct {
 	Compression string `json:"compression"`
 }
 
-func (a *checkpointArgs) run() (*wlog.CheckpointStats, error) {
-	// Opening starts a segment; it is taken away again, so that both sides' directories hold the same segments.
-	w, err := checkpointOpen(a.Dir, a.Compression, wlog.DefaultSegmentSize)
+// checkpointWith opens a log for work. Opening starts a segment; it is taken away again, so that both sides' directories
+// hold the same segments.
+func checkpointWith(dir, comp string, work func(*wlog.WL) error) error {
+	w, err := checkpointOpen(dir, comp, wlog.DefaultSegmentSize)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, opened, err := wlog.Segments(a.Dir)
+	_, opened, err := wlog.Segments(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		w.Close()
-		os.Remove(wlog.SegmentName(a.Dir, opened))
+		os.Remove(wlog.SegmentName(dir, opened))
 	}()
+	return work(w)
+}
+
+func (a *checkpointArgs) run() (stats *wlog.CheckpointStats, err error) {
 	keep := checkpointKeep(a.Salt, a.Percent)
 	if a.KeepEven {
 		keep = func(ref chunks.HeadSeriesRef) bool { return ref%2 == 0 }
 	}
-	return wlog.Checkpoint(promslog.NewNopLogger(), w, a.From, a.To, keep, a.Mint, a.ST)
+	err = checkpointWith(a.Dir, a.Compression, func(w *wlog.WL) error {
+		stats, err = wlog.Checkpoint(promslog.NewNopLogger(), w, a.From, a.To, keep, a.Mint, a.ST)
+		return err
+	})
+	return stats, err
 }
 
 func checkpointRun(req *Request) (*Response, error) {
@@ -419,14 +434,10 @@ func checkpointTruncate(req *Request) (*Response, error) {
 	if err := req.Decode(&a); err != nil {
 		return nil, err
 	}
-	w, err := wlog.Open(promslog.NewNopLogger(), a.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Truncate(a.Below); err != nil {
-		return nil, err
-	}
-	return &Response{}, wlog.DeleteCheckpoints(a.Dir, a.Below-1)
+	err := checkpointWith(a.Dir, string(compression.None), func(w *wlog.WL) error {
+		return errors.Join(w.Truncate(a.Below), wlog.DeleteCheckpoints(a.Dir, a.Below-1))
+	})
+	return &Response{}, err
 }
 
 func checkpointDump(req *Request) (*Response, error) {
@@ -542,8 +553,6 @@ func checkpointReplay(req *Request) (*Response, error) {
 	}
 	opts := tsdb.DefaultHeadOptions()
 	opts.ChunkDirRoot = a.Scratch
-	opts.EnableExemplarStorage = true
-	opts.MaxExemplars.Store(100_000)
 	opts.EnableSTStorage.Store(true)
 	opts.FloatChunkEncoding.Store(uint32(chunkenc.EncXOR2))
 	opts.EnableHistogramSTEncoding.Store(true)
@@ -599,19 +608,7 @@ func checkpointDumpHead(out *bytes.Buffer, h *tsdb.Head) error {
 			return err
 		}
 	}
-	eq, err := h.ExemplarQuerier(ctx)
-	if err != nil {
-		return err
-	}
-	res, err := eq.Select(math.MinInt64, math.MaxInt64, []*labels.Matcher{all})
-	if err != nil {
-		return err
-	}
-	for _, r := range res {
-		for _, e := range r.Exemplars {
-			fmt.Fprintf(out, "exemplar %s %d %x %s\n", r.SeriesLabels, e.Ts, math.Float64bits(e.Value), e.Labels)
-		}
-	}
+	// Exemplars are left out: while it replays, the head races an exemplar with the series record behind it.
 	return nil
 }
 

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+mod checkpoint;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
@@ -30,7 +31,7 @@ pub(crate) use coverage::Coverage;
 pub(crate) use reference::{Answer, Reference};
 
 /// Every layer's rows, in the order of a sample's way. One line a layer.
-const LAYERS: &[(&str, &[Row])] = &[("protocol", protocol::ROWS), ("dir", dir::ROWS)];
+const LAYERS: &[(&str, &[Row])] = &[("protocol", protocol::ROWS), ("dir", dir::ROWS), ("checkpoint", checkpoint::ROWS)];
 
 /// One comparison of ours with the reference's.
 pub(crate) struct Row {
