@@ -24,6 +24,7 @@ pub(crate) mod dir;
 pub(crate) mod entry;
 mod protocol;
 mod reference;
+mod text;
 pub(crate) mod wire;
 pub(crate) mod workload;
 
@@ -31,7 +32,13 @@ pub(crate) use coverage::Coverage;
 pub(crate) use reference::{Answer, Reference};
 
 /// Every layer's rows, in the order of a sample's way. One line a layer.
-const LAYERS: &[(&str, &[Row])] = &[("protocol", protocol::ROWS), ("dir", dir::ROWS), ("checkpoint", checkpoint::ROWS)];
+#[rustfmt::skip]
+const LAYERS: &[(&str, &[Row])] = &[
+    ("protocol", protocol::ROWS),
+    ("text", text::ROWS),
+    ("dir", dir::ROWS),
+    ("checkpoint", checkpoint::ROWS),
+];
 
 /// One comparison of ours with the reference's.
 pub(crate) struct Row {
