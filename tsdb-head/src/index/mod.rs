@@ -1,0 +1,311 @@
+//! Labels of the live series: stored once, found by content, listed by label.
+//!
+//! A series' labels are the bytes `uvarint name id, uvarint value id, …` in the order in which they were given; names and
+//! the values of each name are numbered by a [`Dictionary`] each. Two series are the same when these bytes are, so a table
+//! of bare refs suffices to find one: its hash is recomputed from the bytes when the table grows.
+
+mod dictionary;
+mod matcher;
+mod page;
+mod postings;
+mod rank;
+
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
+use tsdb_model::varint;
+
+use dictionary::Dictionary;
+pub use matcher::{MatchOp, Matcher};
+use page::LabelPage;
+use postings::PostingLists;
+pub(crate) use rank::Rank;
+
+/// The text of one label's values exceeds 4 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the values of one label name exceed 4 GiB")]
+pub struct IndexFull;
+
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    rapidhash::v3::rapidhash_v3(bytes)
+}
+
+/// The label index. Not synchronised: the head keeps it under one read-write lock.
+#[derive(Debug, Default)]
+pub(crate) struct LabelIndex {
+    names: Dictionary,
+    values: Vec<Dictionary>,
+    lists: PostingLists,
+    /// Label bytes by `ref >> 8`.
+    pages: HashMap<u64, LabelPage>,
+    /// Refs below 2³² that carry their own hash in their label bytes.
+    known: HashTable<u32>,
+    /// The others: a foreign log may hold any ref.
+    known_wide: HashTable<u64>,
+    /// Name ids of the series interned last: the next one mostly has the same names.
+    shape: Vec<u32>,
+    series: usize,
+}
+
+/// What [`LabelIndex::get_or_insert`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Known(u64),
+    New,
+}
+
+impl LabelIndex {
+    /// The series with exactly these labels in this order. `ids` is scratch space.
+    pub(crate) fn find(&self, labels: LabelPairs<'_>, ids: &mut Vec<u8>) -> Option<u64> {
+        ids.clear();
+        for (i, (name, value)) in labels.into_iter().enumerate() {
+            let name = self.name_id(i, name)?;
+            let value = self.values[name as usize].find(value)?;
+            varint::put_uvarint(ids, name.into());
+            varint::put_uvarint(ids, value.into());
+        }
+        self.find_ids(ids)
+    }
+
+    fn name_id(&self, position: usize, name: &[u8]) -> Option<u32> {
+        match self.shape.get(position) {
+            Some(&id) if self.names.get(id) == name => Some(id),
+            _ => self.names.find(name),
+        }
+    }
+
+    fn find_ids(&self, ids: &[u8]) -> Option<u64> {
+        let hash = hash_bytes(ids);
+        let narrow = self.known.find(hash, |&series| self.ids(series.into()) == ids);
+        narrow.map(|&series| series.into()).or_else(|| {
+            if self.known_wide.is_empty() {
+                return None;
+            }
+            self.known_wide.find(hash, |&series| self.ids(series) == ids).copied()
+        })
+    }
+
+    /// Finds the series with these labels or makes `series` (a ref that is not in use) the one that has them.
+    pub(crate) fn get_or_insert(
+        &mut self,
+        series: u64,
+        labels: LabelPairs<'_>,
+        ids: &mut Vec<u8>,
+    ) -> Result<Found, IndexFull> {
+        ids.clear();
+        for (i, (name, value)) in labels.into_iter().enumerate() {
+            let name = self.intern_name(i, name)?;
+            let value = self.values[name as usize].intern(value).map_err(|_| IndexFull)?;
+            varint::put_uvarint(ids, name.into());
+            varint::put_uvarint(ids, value.into());
+        }
+        if let Some(known) = self.find_ids(ids) {
+            return Ok(Found::Known(known));
+        }
+        let mut rest = &ids[..];
+        while let Some((name, value)) = next_pair(&mut rest) {
+            // A stored label set may repeat a pair; its list holds a series once.
+            let repeated = pairs(&ids[..ids.len() - rest.len()]).filter(|&pair| pair == (name, value)).count() > 1;
+            if !repeated {
+                self.lists.add(self.values[name as usize].postings_mut(value), series);
+            }
+        }
+        self.pages.entry(series >> 8).or_default().insert(series as u8, ids);
+        let hash = hash_bytes(ids);
+        let Self { known, known_wide, pages, .. } = self;
+        match u32::try_from(series) {
+            Ok(series) => {
+                known.insert_unique(hash, series, |&other| hash_bytes(ids_in(pages, other.into())));
+            }
+            Err(_) => {
+                known_wide.insert_unique(hash, series, |&other| hash_bytes(ids_in(pages, other)));
+            }
+        }
+        self.series += 1;
+        Ok(Found::New)
+    }
+
+    fn intern_name(&mut self, position: usize, name: &[u8]) -> Result<u32, IndexFull> {
+        if let Some(&id) = self.shape.get(position)
+            && self.names.get(id) == name
+        {
+            return Ok(id);
+        }
+        let id = self.names.intern(name).map_err(|_| IndexFull)?;
+        if self.values.len() <= id as usize {
+            self.values.resize_with(id as usize + 1, Dictionary::default);
+        }
+        self.shape.truncate(position);
+        if self.shape.len() == position {
+            self.shape.push(id);
+        }
+        Ok(id)
+    }
+
+    fn ids(&self, series: u64) -> &[u8] {
+        ids_in(&self.pages, series)
+    }
+
+    pub(crate) fn contains(&self, series: u64) -> bool {
+        self.pages.get(&(series >> 8)).is_some_and(|page| page.get(series as u8).is_some())
+    }
+
+    /// A series' labels in stored order; nothing for an unknown ref.
+    pub(crate) fn pairs(&self, series: u64) -> impl Iterator<Item = (&[u8], &[u8])> {
+        pairs(self.ids(series)).map(|(name, value)| (self.names.get(name), self.values[name as usize].get(value)))
+    }
+
+    /// A series' labels as an owned set.
+    pub(crate) fn labels(&self, series: u64) -> Option<Labels> {
+        let ids = self.pages.get(&(series >> 8))?.get(series as u8)?;
+        let mut packed = Vec::with_capacity(160);
+        for (name, value) in pairs(ids) {
+            for text in [self.names.get(name), self.values[name as usize].get(value)] {
+                varint::put_uvarint(&mut packed, text.len() as u64);
+                packed.extend_from_slice(text);
+            }
+        }
+        // The packed form keeps order and repeats of a set that came so out of a log.
+        LabelPairs::from_packed(&packed).ok().map(|pairs| pairs.to_labels())
+    }
+
+    /// Forgets these series; values and names that only they had go with them.
+    pub(crate) fn remove(&mut self, gone: &[u64]) {
+        let mut affected: HashMap<(u32, u32), ()> = HashMap::new();
+        let set: std::collections::HashSet<u64> = gone.iter().copied().collect();
+        for &series in gone {
+            if !self.contains(series) {
+                continue;
+            }
+            let hash = hash_bytes(self.ids(series));
+            affected.extend(pairs(self.ids(series)).map(|pair| (pair, ())));
+            match u32::try_from(series) {
+                Ok(narrow) => {
+                    if let Ok(entry) = self.known.find_entry(hash, |&other| other == narrow) {
+                        entry.remove();
+                    }
+                }
+                Err(_) => {
+                    if let Ok(entry) = self.known_wide.find_entry(hash, |&other| other == series) {
+                        entry.remove();
+                    }
+                }
+            }
+            if let Some(page) = self.pages.get_mut(&(series >> 8))
+                && page.remove(series as u8)
+            {
+                self.pages.remove(&(series >> 8));
+            }
+            self.series -= 1;
+        }
+        for &(name, value) in affected.keys() {
+            let values = &mut self.values[name as usize];
+            let head = values.postings_mut(value);
+            self.lists.retain(head, |series| !set.contains(&series));
+            if self.lists.len(values.postings(value)) == 0 {
+                values.remove(value);
+            }
+        }
+        self.compact();
+    }
+
+    fn compact(&mut self) {
+        for name in self.names.ids().collect::<Vec<_>>() {
+            let values = &mut self.values[name as usize];
+            values.compact();
+            if values.len() == 0 {
+                self.names.remove(name);
+                self.shape.clear();
+            }
+        }
+        self.names.compact();
+        if self.names.len() == 0 {
+            self.shape.clear();
+        }
+        let Self { known, pages, .. } = self;
+        if known.len() * 4 < known.capacity() {
+            known.shrink_to_fit(|&other| hash_bytes(ids_in(pages, other.into())));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.series
+    }
+
+    /// All refs, ascending.
+    pub(crate) fn all(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self.pages.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().flat_map(|number| self.pages[&number].refs(number)).collect()
+    }
+
+    /// The label names in use, sorted.
+    pub(crate) fn label_names(&self) -> Vec<Vec<u8>> {
+        let mut names: Vec<_> = self.names.ids().map(|id| self.names.get(id).to_vec()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The values a label name has, sorted.
+    pub(crate) fn label_values(&self, name: &[u8]) -> Vec<Vec<u8>> {
+        let Some(name) = self.names.find(name) else { return Vec::new() };
+        let dict = &self.values[name as usize];
+        let mut values: Vec<_> = dict.ids().map(|id| dict.get(id).to_vec()).collect();
+        values.sort_unstable();
+        values
+    }
+
+    /// Bytes of heap in use, counted from capacities.
+    pub(crate) fn bytes(&self) -> usize {
+        self.names.bytes()
+            + self.values.iter().map(Dictionary::bytes).sum::<usize>()
+            + self.lists.bytes()
+            + self.pages.values().map(|page| page.bytes() + size_of::<(u64, LabelPage)>()).sum::<usize>()
+            + self.known.allocation_size()
+            + self.known_wide.allocation_size()
+    }
+}
+
+fn ids_in(pages: &HashMap<u64, LabelPage>, series: u64) -> &[u8] {
+    pages.get(&(series >> 8)).and_then(|page| page.get(series as u8)).unwrap_or_default()
+}
+
+fn next_pair(ids: &mut &[u8]) -> Option<(u32, u32)> {
+    let (name, n) = varint::uvarint(ids).ok()?;
+    let (value, m) = varint::uvarint(&ids[n..]).ok()?;
+    *ids = &ids[n + m..];
+    Some((name as u32, value as u32))
+}
+
+fn pairs(mut ids: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+    std::iter::from_fn(move || next_pair(&mut ids))
+}
+
+/// Labels as the head keys them: without empty values. `Err` names a label name that occurs twice; an empty set comes
+/// back empty.
+pub(crate) fn canonical(labels: &Labels) -> Result<std::borrow::Cow<'_, Labels>, Vec<u8>> {
+    let mut previous: Option<&[u8]> = None;
+    let mut has_empty = false;
+    for (name, value) in labels {
+        if value.is_empty() {
+            has_empty = true;
+        } else {
+            if previous == Some(name) {
+                return Err(name.to_vec());
+            }
+            previous = Some(name);
+        }
+    }
+    if !has_empty {
+        return Ok(std::borrow::Cow::Borrowed(labels));
+    }
+    let mut builder = LabelsBuilder::new();
+    for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
+        builder.set(name, value);
+    }
+    Ok(std::borrow::Cow::Owned(builder.build()))
+}
+
+#[cfg(test)]
+mod tests;
