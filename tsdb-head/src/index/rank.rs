@@ -20,6 +20,11 @@ impl Rank {
         Some(usize::from(self.before[usize::from(low >> 6)]) + (word & (bit - 1)).count_ones() as usize)
     }
 
+    /// The member in this row; the row must exist.
+    pub(crate) fn low(&self, row: usize) -> u8 {
+        self.iter().nth(row).unwrap_or_default()
+    }
+
     /// Makes `low` a member and returns its row; the columns behind it move up by one. It must not be one yet.
     pub(crate) fn insert(&mut self, low: u8) -> usize {
         debug_assert!(self.row(low).is_none());

@@ -1,0 +1,81 @@
+//! Dropping old chunks, and the series that have none left.
+
+use super::{NO_TIME, Partition};
+
+/// What is left of a partition after its old chunks went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Oldest time of any chunk, `i64::MAX` without one.
+    pub(crate) mint: i64,
+    /// Lowest number of a chunk file that is still needed, `u32::MAX` without one.
+    pub(crate) first_file: u32,
+    /// Chunks that were dropped.
+    pub(crate) dropped: usize,
+}
+
+impl Partition {
+    /// Drops every chunk that ends before `mint`.
+    pub(crate) fn drop_chunks_before(&mut self, mint: i64) -> Kept {
+        let mut kept = Kept { mint: i64::MAX, first_file: u32::MAX, dropped: 0 };
+        for row in 0..self.hot.len() {
+            let hot = &self.hot[row];
+            if hot.xor.num_samples() > 0 && hot.xor.last_t() < mint {
+                self.drop_open_xor(row);
+                kept.dropped += 1;
+            }
+            kept.dropped += usize::from(self.drop_rare_before(row, mint));
+            let cold = &mut self.cold[row];
+            kept.dropped += self.mapped.truncate(&mut cold.newest, mint);
+            if cold.closed_maxt < mint {
+                cold.closed_maxt = NO_TIME;
+            }
+            if let Some(oldest) = self.mapped.chain(cold.newest).last() {
+                kept.first_file = kept.first_file.min((oldest.chunk >> 32) as u32);
+                kept.mint = kept.mint.min(oldest.mint);
+            }
+            if let Some(open) = self.open_mint(row) {
+                kept.mint = kept.mint.min(open);
+            }
+        }
+        let before = self.finished.len();
+        self.finished.retain(|done| done.maxt >= mint);
+        kept.dropped += before - self.finished.len();
+        kept.mint = self.finished.iter().map(|done| done.mint).min().unwrap_or(i64::MAX).min(kept.mint);
+        kept
+    }
+
+    fn open_mint(&self, row: usize) -> Option<i64> {
+        if self.hot[row].xor.num_samples() > 0 {
+            return Some(self.cold[row].mint);
+        }
+        self.cold[row].rare.as_ref().and_then(|rare| rare.open_mint())
+    }
+
+    /// The low ref bytes of the series that nobody needs: no chunk, and no sample on its way.
+    pub(crate) fn empty_series(&self) -> impl Iterator<Item = u8> + '_ {
+        self.rank.iter().enumerate().filter(|&(row, _)| self.is_unused(row)).map(|(_, low)| low)
+    }
+
+    /// Whether the series has no samples and none on the way.
+    pub(crate) fn is_unused(&self, row: usize) -> bool {
+        self.hot[row].pending == 0 && self.max_time(row) == NO_TIME
+    }
+
+    /// Removes a series with whatever it holds. Returns whether it was there.
+    pub(crate) fn remove(&mut self, low: u8) -> bool {
+        let Some(row) = self.rank.row(low) else { return false };
+        self.drop_open_xor(row);
+        self.mapped.clear(&mut self.cold[row].newest);
+        self.finished.retain(|done| done.low != low);
+        self.hot.remove(row);
+        self.cold.remove(row);
+        self.rank.remove(low);
+        true
+    }
+
+    /// Gives memory back after series were removed.
+    pub(crate) fn shrink(&mut self) {
+        self.hot.shrink_to_fit();
+        self.cold.shrink_to_fit();
+    }
+}

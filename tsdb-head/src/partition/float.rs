@@ -1,0 +1,145 @@
+//! Appending floats.
+
+use std::sync::Arc;
+
+use head_chunks::Encoding;
+use head_chunks::xor::{AppendState, MAX_BYTES_BEFORE_APPEND};
+
+use super::cut::{ChunkRules, estimated_end};
+use super::segments::Segments;
+use super::{CUT, Finished, Hot, LastKind, Partition, Refusal};
+
+/// What became of a sample that was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// It is in the open chunk.
+    Added,
+    /// It is, and a chunk before it was finished.
+    Cut,
+    /// It is not newer than what the series has: nothing was changed.
+    Late,
+}
+
+impl Hot {
+    /// Puts a sample behind the others of an open chunk; `false` (nothing changed) if its header cannot count another one.
+    #[inline]
+    fn push(&mut self, segments: &mut Segments, t: i64, v: f64) -> bool {
+        let mut at = self.xor.full_pieces();
+        let chain = &mut self.chain;
+        let emit = &mut |piece| {
+            segments.push(chain, at, piece);
+            at += 1;
+        };
+        self.xor.append(t, v, emit).is_ok()
+    }
+
+    /// Whether something about the chunk's end is decided at this fill.
+    #[inline]
+    fn at_a_mark(&self, rules: &ChunkRules) -> bool {
+        let n = self.xor.num_samples();
+        n == rules.quarter || n >= rules.most || self.xor.bit_len() > MAX_BYTES_BEFORE_APPEND * 8
+    }
+}
+
+impl Partition {
+    /// Whether a float at `t` would go into the series in order. A sample equal to the newest one is fine.
+    #[inline]
+    pub(crate) fn accepts_float(&self, row: usize, t: i64, v: f64) -> Result<(), Refusal> {
+        let hot = &self.hot[row];
+        if hot.xor.num_samples() > 0 {
+            let last = hot.xor.last_t();
+            return if t > last {
+                Ok(())
+            } else if t < last {
+                Err(Refusal::OutOfOrder)
+            } else if hot.xor.last_value().to_bits() == v.to_bits() {
+                Ok(())
+            } else {
+                Err(Refusal::Duplicate)
+            };
+        }
+        let cold = &self.cold[row];
+        match cold.rare.as_ref().and_then(|rare| rare.accepts_float(t, v)) {
+            Some(answer) => answer,
+            None if t > cold.closed_maxt => Ok(()),
+            None => Err(Refusal::OutOfOrder),
+        }
+    }
+
+    /// Appends a float. `st` is its start timestamp, 0 for none.
+    #[inline]
+    pub(crate) fn append_float(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {
+        let hot = &mut self.hot[row];
+        if t < hot.next_at && t > hot.xor.last_t() && st == 0 && hot.push(&mut self.segments, t, v) {
+            if hot.at_a_mark(rules) {
+                self.retarget(row, rules);
+            }
+            return Appended::Added;
+        }
+        self.append_float_slowly(row, st, t, v, rules)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_float_slowly(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {
+        let newest = self.max_time(row);
+        if t <= newest {
+            return Appended::Late;
+        }
+        // A start timestamp needs an encoding that has room for it, whatever the options say: what a log holds is not lost.
+        if rules.xor2 || st != 0 || self.has_open_xor2(row) {
+            return self.append_xor2(row, st, t, v, rules);
+        }
+        let cut = self.finish_open(row);
+        let hot = &mut self.hot[row];
+        hot.next_at = rules.range_end(t);
+        hot.push(&mut self.segments, t, v);
+        if hot.at_a_mark(rules) {
+            self.retarget(row, rules);
+        }
+        let cold = &mut self.cold[row];
+        cold.mint = t;
+        cold.last_kind = LastKind::Float;
+        if cut { Appended::Cut } else { Appended::Added }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retarget(&mut self, row: usize, rules: &ChunkRules) {
+        let hot = &mut self.hot[row];
+        if hot.xor.num_samples() == rules.quarter {
+            hot.next_at = estimated_end(self.cold[row].mint, hot.xor.last_t(), hot.next_at, 4.0);
+        }
+        if hot.xor.num_samples() >= rules.most || hot.xor.bit_len() > MAX_BYTES_BEFORE_APPEND * 8 {
+            hot.next_at = CUT;
+        }
+    }
+
+    /// Finishes whatever chunk is open. Returns whether there was one.
+    pub(super) fn finish_open(&mut self, row: usize) -> bool {
+        if self.hot[row].xor.num_samples() == 0 {
+            return self.finish_rare(row);
+        }
+        let (hot, cold) = (&mut self.hot[row], &mut self.cold[row]);
+        let mut bytes = Vec::with_capacity(hot.xor.byte_len());
+        self.segments.assemble(hot.chain, &hot.xor, &mut bytes);
+        self.finished.push(Finished {
+            low: self.rank.low(row),
+            encoding: Encoding::Xor,
+            samples: hot.xor.num_samples(),
+            mint: cold.mint,
+            maxt: hot.xor.last_t(),
+            bytes: Arc::from(bytes),
+        });
+        cold.closed_maxt = hot.xor.last_t();
+        self.drop_open_xor(row);
+        true
+    }
+
+    pub(super) fn drop_open_xor(&mut self, row: usize) {
+        let hot = &mut self.hot[row];
+        self.segments.release(&mut hot.chain);
+        hot.xor = AppendState::new();
+        hot.next_at = CUT;
+    }
+}

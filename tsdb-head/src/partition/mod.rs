@@ -1,0 +1,220 @@
+//! The sample data of 256 series with neighbouring refs, under one lock.
+//!
+//! Refs are handed out in sequence, so the series of one scrape lie in one or two partitions: a commit takes few locks and
+//! finds its series side by side. Per series there is one cache line that an append touches ([`Hot`]), a colder row
+//! ([`Cold`]), and what few series need in a box ([`Rare`]).
+//!
+//! Invariants: rows are in ref order and `rank` maps a ref's low byte to its row. A series' chunks are in time order:
+//! those on disk, then `finished` ones, then the open one. `hot.next_at` is [`CUT`] unless an XOR chunk is open and
+//! may take another sample. A series with `pending` samples is not collected.
+
+mod collect;
+mod cut;
+mod float;
+mod mapped;
+mod rare;
+mod segments;
+mod snapshot;
+
+use std::sync::Arc;
+
+use head_chunks::Encoding;
+use head_chunks::xor::AppendState;
+use parking_lot::Mutex;
+
+use crate::index::Rank;
+use crate::isolation::TxLog;
+pub(crate) use collect::Kept;
+pub(crate) use cut::ChunkRules;
+pub(crate) use mapped::Mapped;
+use mapped::MappedChunks;
+pub(crate) use rare::{LastKind, Rare};
+use segments::{Chain, Segments};
+pub(crate) use snapshot::{ChunkData, ChunkSource};
+
+/// `next_at` of a series whose next float does not simply go into an open XOR chunk.
+const CUT: i64 = i64::MIN;
+
+/// Lock and number of a partition.
+#[derive(Debug)]
+pub(crate) struct PartitionCell {
+    pub(crate) number: u64,
+    pub(crate) data: Mutex<Partition>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    rank: Rank,
+    hot: Vec<Hot>,
+    cold: Vec<Cold>,
+    segments: Segments,
+    mapped: MappedChunks,
+    /// Full chunks on their way to a chunk file, oldest first.
+    finished: Vec<Finished>,
+    pub(crate) tx: TxLog,
+    /// Set when the partition has left the directory: whoever still holds it looks again.
+    pub(crate) dead: bool,
+}
+
+/// What appending a float to an open chunk touches: one cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Hot {
+    xor: AppendState,
+    /// The chunk takes samples before this time (ms), see [`CUT`].
+    next_at: i64,
+    chain: Chain,
+    /// Samples that appenders hold and have not committed or rolled back yet, plus one while the series' creator has not
+    /// finished.
+    pending: u32,
+}
+
+const _: () = assert!(size_of::<Hot>() == 64);
+
+#[derive(Debug)]
+struct Cold {
+    /// First time of the open XOR chunk.
+    mint: i64,
+    /// Last time of the chunks that are no longer open; [`NO_TIME`] without any.
+    closed_maxt: i64,
+    /// Newest chunk on disk.
+    newest: u32,
+    /// The type of the newest sample.
+    last_kind: LastKind,
+    rare: Option<Box<Rare>>,
+}
+
+/// Before every time: `i64::MIN` itself is never accepted.
+pub(crate) const NO_TIME: i64 = i64::MIN;
+
+/// A full chunk that is not on disk yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    pub(crate) low: u8,
+    pub(crate) encoding: Encoding,
+    pub(crate) samples: u16,
+    pub(crate) mint: i64,
+    pub(crate) maxt: i64,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+/// Why a series does not take a sample at this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Older than the series' newest sample.
+    OutOfOrder,
+    /// As old as the newest sample, with another value.
+    Duplicate,
+}
+
+impl PartitionCell {
+    pub(crate) fn new(number: u64) -> Self {
+        Self { number, data: Mutex::new(Partition::default()) }
+    }
+}
+
+impl Partition {
+    #[inline]
+    pub(crate) fn row(&self, low: u8) -> Option<usize> {
+        self.rank.row(low)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rank.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rank.len()
+    }
+
+    /// Makes room for a series without samples and returns its row. The ref must be new.
+    pub(crate) fn insert(&mut self, low: u8) -> usize {
+        let row = self.rank.insert(low);
+        if self.hot.len() == self.hot.capacity() {
+            // A partition fills up once: quarters of it waste little and copy little.
+            self.hot.reserve_exact(64);
+            self.cold.reserve_exact(64);
+        }
+        let hot = Hot { xor: AppendState::new(), next_at: CUT, chain: Chain::EMPTY, pending: 0 };
+        let cold = Cold {
+            mint: NO_TIME,
+            closed_maxt: NO_TIME,
+            newest: mapped::NONE,
+            last_kind: LastKind::Float,
+            rare: None,
+        };
+        self.hot.insert(row, hot);
+        self.cold.insert(row, cold);
+        row
+    }
+
+    /// Notes one more sample (or the creation) that somebody holds for this series.
+    #[inline]
+    pub(crate) fn pend(&mut self, row: usize) {
+        self.hot[row].pending += 1;
+    }
+
+    /// Takes one such note back.
+    #[inline]
+    pub(crate) fn unpend(&mut self, row: usize) {
+        let pending = &mut self.hot[row].pending;
+        debug_assert!(*pending > 0, "more samples finished than begun");
+        *pending = pending.saturating_sub(1);
+    }
+
+    /// Time of the newest sample, [`NO_TIME`] without one.
+    pub(crate) fn max_time(&self, row: usize) -> i64 {
+        let (hot, cold) = (&self.hot[row], &self.cold[row]);
+        if hot.xor.num_samples() > 0 {
+            return hot.xor.last_t();
+        }
+        cold.rare.as_ref().and_then(|rare| rare.open_maxt()).unwrap_or(cold.closed_maxt)
+    }
+
+    pub(crate) fn last_kind(&self, row: usize) -> LastKind {
+        self.cold[row].last_kind
+    }
+
+    /// Gives a series a chunk that is on disk, behind all it has. `false` (and nothing changed) when it does not lie
+    /// behind them in time.
+    pub(crate) fn attach(&mut self, row: usize, chunk: Mapped) -> bool {
+        if self.max_time(row) != NO_TIME && chunk.mint <= self.max_time(row) {
+            return false;
+        }
+        let cold = &mut self.cold[row];
+        self.mapped.push(&mut cold.newest, chunk);
+        cold.closed_maxt = chunk.maxt;
+        cold.last_kind = LastKind::of(chunk.encoding);
+        true
+    }
+
+    /// Takes the full chunks in order of time; the caller writes each and hands it back as [`Partition::written`], all
+    /// under one lock.
+    pub(crate) fn finished(&self) -> &[Finished] {
+        &self.finished
+    }
+
+    /// The first `written.len()` finished chunks are on disk now, under these refs.
+    pub(crate) fn written(&mut self, written: &[u64]) {
+        for (done, &chunk) in self.finished.drain(..written.len()).zip(written) {
+            let Some(row) = self.rank.row(done.low) else { continue };
+            let Finished { encoding, samples, mint, maxt, .. } = done;
+            self.mapped.push(&mut self.cold[row].newest, Mapped { chunk, mint, maxt, samples, encoding });
+        }
+    }
+
+    /// Counted bytes of heap: hot and cold rows, open chunks, entries of chunks on disk, full chunks, the rest.
+    pub(crate) fn bytes(&self) -> [usize; 5] {
+        let rare: usize = self.cold.iter().filter_map(|cold| cold.rare.as_ref()).map(|rare| rare.bytes()).sum();
+        [
+            self.hot.capacity() * size_of::<Hot>() + self.cold.capacity() * size_of::<Cold>(),
+            self.segments.bytes() + rare,
+            self.mapped.bytes(),
+            self.finished.iter().map(|done| done.bytes.len() + size_of::<Finished>()).sum(),
+            self.tx.bytes() + size_of::<PartitionCell>(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;
