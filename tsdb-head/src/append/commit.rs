@@ -1,0 +1,221 @@
+//! Commit: into the log first, then into memory.
+
+use std::sync::Arc;
+
+use tsdb_model::SeriesRef;
+use tsdb_model::staleness::is_stale;
+use wal_format::Version;
+
+use super::batch::{AnyHistogram, Batch, HistogramEntry};
+use super::{Appender, Committed};
+use crate::CommitError;
+use crate::head::Shared;
+use crate::partition::{Appended, LastKind, Partition, PartitionCell};
+
+impl Appender {
+    /// Writes what this appender holds to the log and, once it is there as durably as the log promises, into memory.
+    /// Readers that begin later see all of it, earlier ones nothing.
+    ///
+    /// # Errors
+    /// When the log did not take it. Then nothing of it is in the log or in memory, and the head goes on as if the
+    /// appender had been rolled back.
+    pub fn commit(mut self) -> Result<Committed, CommitError> {
+        self.write_log()?;
+        Ok(self.apply())
+    }
+
+    fn write_log(&mut self) -> Result<(), CommitError> {
+        let head = Arc::clone(&self.head);
+        let Some(log) = &head.log else { return Ok(()) };
+        let buffers = &mut self.buffers;
+        let mut records = std::mem::take(&mut buffers.records);
+        records.clear();
+        // Held until the records are written, so that no other appender's samples of these series come first.
+        let mut unlogged = (!buffers.unlogged.is_empty()).then(|| head.unlogged.lock());
+        let mut mine = Vec::new();
+        if let Some(unlogged) = &mut unlogged {
+            mine.extend(buffers.unlogged.iter().copied().filter(|series| unlogged.remove(series)));
+            mine.sort_unstable();
+            encode_series(&head, &mine, &mut records);
+        }
+        let version = if head.options.start_timestamps { Version::V2 } else { Version::V1 };
+        for batch in buffers.batches() {
+            encode_batch(batch, version, &mut records);
+        }
+        let result = if records.is_empty() { Ok(()) } else { log.append(records.records()).map(|_| ()) };
+        if result.is_err()
+            && let Some(unlogged) = &mut unlogged
+        {
+            unlogged.extend(mine);
+        }
+        drop(unlogged);
+        self.buffers.records = records;
+        Ok(result?)
+    }
+
+    fn apply(&mut self) -> Committed {
+        let mut done = Tally::default();
+        for i in 0..self.buffers.batches().len() {
+            let mut batch = std::mem::take(&mut self.buffers.batches_mut()[i]);
+            self.apply_floats(&mut batch, &mut done);
+            self.apply_histograms(&batch, &mut done);
+            // What is in memory is no longer pending: an emptied batch is not released again.
+            batch.floats.clear();
+            batch.histograms.clear();
+            batch.float_histograms.clear();
+            self.buffers.batches_mut()[i] = batch;
+        }
+        if done.mint <= done.maxt {
+            self.head.time.include(done.mint, done.maxt);
+        }
+        done.committed
+    }
+
+    fn apply_floats(&mut self, batch: &mut Batch, done: &mut Tally) {
+        let mut floats = std::mem::take(&mut batch.floats);
+        let mut from = 0;
+        while let Some(first) = floats.get(from) {
+            let number = first.series.0 >> 8;
+            let run = floats[from..].iter().take_while(|sample| sample.series.0 >> 8 == number).count();
+            self.in_partition(number, |head, append, data| {
+                for sample in &floats[from..from + run] {
+                    let low = sample.series.0 as u8;
+                    let Some(row) = data.row(low) else { continue };
+                    if is_stale(sample.v)
+                        && let Some(stale) = stale_histogram(data.last_kind(row), sample.v)
+                    {
+                        // The pending mark goes along.
+                        push_stale(batch, sample.series, sample.st, sample.t, stale);
+                        continue;
+                    }
+                    data.commit_one(row);
+                    let outcome = data.append_float(row, sample.st, sample.t, sample.v, &head.rules);
+                    done.count(outcome, sample.t);
+                    if outcome != Appended::Late
+                        && let Some(append) = append
+                    {
+                        data.tx.push(append, low);
+                    }
+                }
+            });
+            from += run;
+        }
+        floats.clear();
+        batch.floats = floats;
+    }
+
+    fn apply_histograms(&mut self, batch: &Batch, done: &mut Tally) {
+        for HistogramEntry { series, st, t, histogram } in &batch.histograms {
+            self.in_partition(series.0 >> 8, |head, append, data| {
+                let low = series.0 as u8;
+                let Some(row) = data.row(low) else { return };
+                data.commit_one(row);
+                let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
+                done.count(outcome, *t);
+                if outcome != Appended::Late
+                    && let Some(append) = append
+                {
+                    data.tx.push(append, low);
+                }
+            });
+        }
+        for HistogramEntry { series, st, t, histogram } in &batch.float_histograms {
+            self.in_partition(series.0 >> 8, |head, append, data| {
+                let low = series.0 as u8;
+                let Some(row) = data.row(low) else { return };
+                data.commit_one(row);
+                let outcome = data.append_float_histogram(row, *st, *t, histogram, &head.rules);
+                done.count(outcome, *t);
+                if outcome != Appended::Late
+                    && let Some(append) = append
+                {
+                    data.tx.push(append, low);
+                }
+            });
+        }
+    }
+
+    /// Runs `work` in a partition under its lock, and sends the chunks it filled on their way.
+    fn in_partition(&mut self, number: u64, work: impl FnOnce(&Shared, Option<u64>, &mut Partition)) {
+        if !self.load_cell(number) {
+            return;
+        }
+        let (Some(cell), Some(open)) = (&self.cell, &self.open) else { return };
+        let append = self.head.options.isolation.then_some(open.ticket.id);
+        let mut data = cell.data.lock();
+        data.tx.forget_below(open.ticket.watermark);
+        let before = data.finished().len();
+        work(&self.head, append, &mut data);
+        let bytes: usize = data.finished()[before..].iter().map(|done| done.bytes.len()).sum();
+        drop(data);
+        if bytes > 0 {
+            self.head.chunk_queue.add(cell, bytes, self.head.options.chunk_write_bytes);
+        }
+    }
+
+    /// Takes back the marks that keep series alive for this appender.
+    pub(super) fn release_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.buffers.created);
+        for batch in self.buffers.batches() {
+            pending.extend(batch.floats.iter().map(|sample| sample.series.0));
+            pending.extend(batch.histograms.iter().map(|entry| entry.series.0));
+            pending.extend(batch.float_histograms.iter().map(|entry| entry.series.0));
+        }
+        let mut cell: Option<Arc<PartitionCell>> = None;
+        for series in pending {
+            if cell.as_ref().is_none_or(|cell| cell.number != series >> 8) {
+                cell = self.head.cell(series >> 8);
+            }
+            if let Some(cell) = &cell {
+                let mut data = cell.data.lock();
+                if let Some(row) = data.row(series as u8) {
+                    data.unpend(row);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Tally {
+    committed: Committed,
+    mint: i64,
+    maxt: i64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { committed: Committed::default(), mint: i64::MAX, maxt: i64::MIN }
+    }
+}
+
+impl Tally {
+    #[inline]
+    fn count(&mut self, outcome: Appended, t: i64) {
+        if outcome == Appended::Late {
+            self.committed.left_out += 1;
+        } else {
+            self.committed.appended += 1;
+            self.mint = self.mint.min(t);
+            self.maxt = self.maxt.max(t);
+        }
+    }
+}
+
+/// The staleness marker of a series whose newest sample is a histogram is one itself.
+pub(crate) fn stale_histogram(last: LastKind, marker: f64) -> Option<AnyHistogram> {
+    use super::batch::SampleType;
+    let sample_type = match last {
+        LastKind::Float => return None,
+        LastKind::Histogram => SampleType::Histogram { custom: false },
+        LastKind::FloatHistogram => SampleType::FloatHistogram { custom: false },
+    };
+    Some(AnyHistogram::stale(sample_type, marker))
+}
+
+fn push_stale(batch: &mut Batch, series: SeriesRef, st: i64, t: i64, stale: AnyHistogram) {
+    match stale {
+        AnyHistogram::Int(histogram) => batch.histograms.push(HistogramEntry { series, st, t, histogram }),
+        AnyHistogram::Float(histogram) => batch.float_histograms.push(HistogramEntry { series, st, t, histogram }),
+    }
+}

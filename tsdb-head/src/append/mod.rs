@@ -1,0 +1,261 @@
+//! The transactional appender.
+
+mod batch;
+mod commit;
+mod resolve;
+
+use std::sync::Arc;
+
+use tsdb_model::staleness::is_stale;
+use tsdb_model::{Labels, SeriesRef};
+use wal_format::Sample;
+
+pub(crate) use batch::AppendBuffers;
+use batch::SampleType;
+
+use crate::AppendError;
+use crate::head::Shared;
+use crate::isolation::AppendTicket;
+use crate::partition::{Partition, PartitionCell, Refusal};
+
+/// A transaction: samples are checked as they are appended, and become visible and durable together by
+/// [`commit`](Self::commit). Dropping an appender rolls it back.
+///
+/// A sample that is refused is refused alone: the others stay. What an appender holds is not visible to itself either: two
+/// samples with one time and two values are both taken, and the second is left out at commit.
+#[derive(Debug)]
+pub struct Appender {
+    head: Arc<Shared>,
+    /// `None` until the first sample of a head that had no time yet.
+    open: Option<Open>,
+    buffers: AppendBuffers,
+    /// The partition used last.
+    cell: Option<Arc<PartitionCell>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    ticket: AppendTicket,
+    min_valid: i64,
+}
+
+/// What a commit did with the samples of its appender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Samples that are in the head now.
+    pub appended: u64,
+    /// Samples that are not: equal to one that is there, or overtaken by another appender meanwhile. They may be in the
+    /// log; replay leaves them out again.
+    pub left_out: u64,
+}
+
+impl Appender {
+    pub(crate) fn new(head: Arc<Shared>) -> Self {
+        let buffers = head.buffers.lock().pop().unwrap_or_default();
+        let mut appender = Self { head, open: None, buffers, cell: None };
+        if appender.head.time.initialised() {
+            appender.begin();
+        }
+        appender
+    }
+
+    fn begin(&mut self) {
+        let ticket = self.head.isolation.begin_append();
+        self.open = Some(Open { ticket, min_valid: self.head.time.appendable_min_valid() });
+    }
+
+    /// Appends a float to the series with this ref or, without one (or if it is gone), to the series with these labels,
+    /// which is made if there is none. Returns the series' ref, for next time.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. The sample is not part of the transaction then.
+    pub fn append(
+        &mut self,
+        series: Option<SeriesRef>,
+        labels: &Labels,
+        t: i64,
+        v: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.append_with_start(series, labels, 0, t, v)
+    }
+
+    /// As [`append`](Self::append), with the time (ms) since when a counter counts; 0 means none. Kept only with
+    /// [`HeadOptions::start_timestamps`](crate::HeadOptions::start_timestamps).
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn append_with_start(
+        &mut self,
+        series: Option<SeriesRef>,
+        labels: &Labels,
+        start: i64,
+        t: i64,
+        v: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.check_time(t)?;
+        if is_stale(v) && !self.buffers.kinds.is_empty() {
+            let known = self.resolve(series, labels, |_, _, series| Ok(series))?;
+            if let Some(stale) = self.buffers.stale_as_histogram(known, v) {
+                return self.append_any_histogram(Some(SeriesRef(known)), labels, start, t, stale);
+            }
+        }
+        let series = self.resolve(series, labels, |data, row, series| {
+            accept_float(data, row, t, v)?;
+            data.pend(row);
+            Ok(series)
+        })?;
+        let st = self.stored_start(start);
+        self.buffers.push_float(Sample { series: SeriesRef(series), t, v, st });
+        Ok(SeriesRef(series))
+    }
+
+    /// Appends many floats by ref. `refused` is told of each one that is not taken, by its position; a ref that no series
+    /// has is [`AppendError::UnknownSeries`].
+    ///
+    /// Samples of one scrape in the order of their refs share locks and cache lines: the fast way in.
+    pub fn append_many(&mut self, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
+        let mut rest = 0..samples.len();
+        while let Some(i) = rest.next() {
+            let first = &samples[i];
+            if let Err(error) = self.check_time(first.t) {
+                refused(i, error);
+                continue;
+            }
+            let number = first.series.0 >> 8;
+            if !self.load_cell(number) {
+                refused(i, AppendError::UnknownSeries(first.series));
+                continue;
+            }
+            let end = samples[i..].iter().position(|s| s.series.0 >> 8 != number).map_or(samples.len(), |n| i + n);
+            self.append_run(number, &samples[i..end], |at, error| refused(i + at, error));
+            rest.start = end;
+        }
+    }
+
+    /// Appends samples of one partition, whose cell is loaded.
+    fn append_run(&mut self, number: u64, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
+        let Some(cell) = self.cell.clone() else { return };
+        let mut data = cell.data.lock();
+        for (i, sample) in samples.iter().enumerate() {
+            let mut take = || {
+                self.check_time(sample.t)?;
+                let row = data.row(sample.series.0 as u8).ok_or(AppendError::UnknownSeries(sample.series))?;
+                if is_stale(sample.v) && !self.buffers.kinds.is_empty() {
+                    return Ok(false);
+                }
+                accept_float(&data, row, sample.t, sample.v)?;
+                data.pend(row);
+                if data.is_unlogged(row) {
+                    self.buffers.unlogged.push(sample.series.0);
+                }
+                let st = self.stored_start(sample.st);
+                self.buffers.push_float(Sample { st, ..*sample });
+                Ok(true)
+            };
+            match take() {
+                Ok(true) => {}
+                Err(error) => refused(i, error),
+                Ok(false) => {
+                    // A staleness marker for a series that got histograms in this transaction: the slow way decides.
+                    drop(data);
+                    let empty = Labels::empty();
+                    let Sample { series, st, t, v } = *sample;
+                    if let Err(error) = self.append_with_start(Some(series), &empty, st, t, v) {
+                        refused(i, error);
+                    }
+                    self.load_cell(number);
+                    data = cell.data.lock();
+                }
+            }
+        }
+    }
+
+    /// Appends a zero at the time since when a counter counts, so that its first increase is seen. `t` is the time of the
+    /// sample it belongs to.
+    ///
+    /// # Errors
+    /// [`AppendError::StartNotBeforeSample`], and those of [`append`](Self::append): most scrapes of a long-lived counter
+    /// get [`AppendError::OutOfOrder`], since its zero is there already.
+    pub fn append_start_zero(
+        &mut self,
+        series: Option<SeriesRef>,
+        labels: &Labels,
+        t: i64,
+        start: i64,
+    ) -> Result<SeriesRef, AppendError> {
+        if start >= t {
+            return Err(AppendError::StartNotBeforeSample { start, t });
+        }
+        // The reference opens a fresh head at the sample's time, not at the start timestamp's.
+        self.open_at(t)?;
+        self.append(series, labels, start, 0.0)
+    }
+
+    fn stored_start(&self, start: i64) -> i64 {
+        if self.head.options.start_timestamps { start } else { 0 }
+    }
+
+    /// Opens the transaction if this is the first sample of a fresh head.
+    fn open_at(&mut self, t: i64) -> Result<&Open, AppendError> {
+        if self.open.is_none() {
+            if self.head.log.is_none() {
+                return Err(AppendError::ReadOnly);
+            }
+            if self.head.time.below_representable_window(t) {
+                return Err(AppendError::OutOfBounds { t, min_valid: i64::MIN });
+            }
+            self.head.time.init(t);
+            self.begin();
+        }
+        self.open.as_ref().ok_or(AppendError::ReadOnly)
+    }
+
+    #[inline]
+    fn check_time(&mut self, t: i64) -> Result<(), AppendError> {
+        let open = match &self.open {
+            Some(open) => open,
+            None => self.open_at(t)?,
+        };
+        let bound = open.min_valid;
+        if t < bound {
+            return Err(AppendError::OutOfBounds { t, min_valid: bound });
+        }
+        open.ticket.announce(t);
+        // A truncation since this appender began: what it takes now would be lost behind it.
+        let bound = self.head.time.min_valid();
+        if t < bound {
+            return Err(AppendError::OutOfBounds { t, min_valid: bound });
+        }
+        Ok(())
+    }
+
+    /// Gives everything up: as if this appender had never been. Series it made stay until they are collected.
+    pub fn rollback(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.release_pending();
+        let mut buffers = std::mem::take(&mut self.buffers);
+        buffers.clear();
+        let mut pool = self.head.buffers.lock();
+        if pool.len() < 16 {
+            pool.push(buffers);
+        }
+    }
+}
+
+#[inline]
+fn accept_float(data: &Partition, row: usize, t: i64, v: f64) -> Result<(), AppendError> {
+    data.accepts_float(row, t, v).map_err(|refusal| refused(refusal, t))
+}
+
+fn refused(refusal: Refusal, t: i64) -> AppendError {
+    match refusal {
+        Refusal::OutOfOrder => AppendError::OutOfOrder,
+        Refusal::Duplicate => AppendError::Duplicate { t },
+    }
+}
