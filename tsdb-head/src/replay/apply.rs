@@ -1,0 +1,358 @@
+//! Taking what the lanes of a round hold: first which series there are, then their samples.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rayon::prelude::*;
+use tsdb_model::SeriesRef;
+use tsdb_model::staleness::is_stale;
+use wal_format::SeriesBatch;
+
+use super::Replay;
+use super::lane::{Entry, Event, Lane, Run, WideValue};
+use crate::HeadError;
+use crate::append::{AnyHistogram, stale_histogram};
+use crate::head::Shared;
+use crate::index::Found;
+use crate::partition::{Appended, Partition, PartitionCell};
+
+/// A run and the lane it is in.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    lane: u32,
+    run: Run,
+}
+
+impl Replay<'_> {
+    /// Applies lanes that follow one another in the log.
+    pub(super) fn apply(&mut self, lanes: &mut [&mut Lane]) -> Result<(), HeadError> {
+        let mut renamed = HashMap::new();
+        for lane in lanes.iter_mut() {
+            self.apply_events(lane, &mut renamed)?;
+            self.report.counts.add(&lane.counts);
+            self.shared.reserve_ref(lane.highest_ref);
+        }
+        let mut placed: Vec<Placed> = Vec::with_capacity(lanes.iter().map(|lane| lane.runs.len()).sum());
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            if !renamed.is_empty() {
+                rename(lane, &renamed);
+            }
+            placed.extend(lane.runs.iter().map(|&run| Placed { lane: number as u32, run }));
+        }
+        self.keep_expiries(lanes);
+        sort_by_partition(&mut placed);
+        let groups: Vec<&[Placed]> = placed.chunk_by(|a, b| a.run.partition == b.run.partition).collect();
+        let lanes: Vec<&Lane> = lanes.iter().map(|lane| &**lane).collect();
+        let totals = Totals::default();
+        let writable = self.writable;
+        let shared = self.shared;
+        groups
+            .par_iter()
+            .with_max_len(4)
+            .try_for_each(|group| apply_group(shared, group, &lanes, writable, &totals))?;
+        self.take_totals(totals);
+        Ok(())
+    }
+
+    /// Series records and dropped series of one lane, in order. `renamed` collects the aliases that are new.
+    fn apply_events(&mut self, lane: &Lane, renamed: &mut HashMap<u64, u64>) -> Result<(), HeadError> {
+        for event in &lane.events {
+            match event {
+                Event::Series(range) => {
+                    let Ok(batch) = SeriesBatch::new(&lane.series[range.clone()]) else { continue };
+                    // The record was decoded to its end before it came into the lane.
+                    for series in batch.iter().flatten() {
+                        self.series(series.series, series.labels, renamed)?;
+                    }
+                }
+                Event::Drop(series) => self.drop_series(*series),
+            }
+        }
+        Ok(())
+    }
+
+    fn series(
+        &mut self,
+        series: SeriesRef,
+        labels: tsdb_model::LabelPairs<'_>,
+        renamed: &mut HashMap<u64, u64>,
+    ) -> Result<(), HeadError> {
+        let shared = self.shared;
+        shared.reserve_ref(series.0);
+        let mut index = shared.index.write();
+        if index.contains(series.0) && index.find(labels, &mut self.ids) != Some(series.0) {
+            // A ref with two label sets: the first stays, as its samples are there. The reference does the same.
+            self.report.counts.repeated_series += 1;
+            return Ok(());
+        }
+        match index.get_or_insert(series.0, labels, &mut self.ids)? {
+            Found::New => {
+                let cell = Arc::clone(shared.directory.write().get_or_insert(series.0 >> 8));
+                let mut data = cell.data.lock();
+                let row = data.insert(series.0 as u8);
+                self.attach_chunks(&mut data, row, series.0);
+            }
+            Found::Known(known) if known == series.0 => self.report.counts.repeated_series += 1,
+            Found::Known(known) => {
+                self.report.counts.aliases += 1;
+                if self.aliases.insert(series.0, known).is_none() {
+                    renamed.insert(series.0, known);
+                    if let Some(cell) = shared.cell(known >> 8) {
+                        let mut data = cell.data.lock();
+                        if let Some(row) = data.row(known as u8) {
+                            self.attach_chunks(&mut data, row, series.0);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a series the chunks that are on disk under `series`.
+    fn attach_chunks(&mut self, data: &mut Partition, row: usize, series: u64) {
+        let (mut mint, mut maxt) = (i64::MAX, i64::MIN);
+        for chunk in self.chunks.take(series) {
+            if data.attach(row, chunk) {
+                mint = mint.min(chunk.mint);
+                maxt = maxt.max(chunk.maxt);
+            } else {
+                self.report.chunk_files.out_of_sequence += 1;
+            }
+        }
+        if mint <= maxt {
+            self.shared.time.include(mint, maxt);
+        }
+    }
+
+    fn drop_series(&mut self, series: SeriesRef) {
+        let target = self.aliases.get(&series.0).copied().unwrap_or(series.0);
+        let Some(cell) = self.shared.cell(target >> 8) else { return };
+        let mut index = self.shared.index.write();
+        let mut data = cell.data.lock();
+        if let Some(row) = data.row(target as u8) {
+            let newest = data.max_time(row);
+            data.remove(target as u8);
+            index.remove(&[target]);
+            self.report.counts.dropped_series += 1;
+            // The log may hold samples up to then.
+            let mut state = self.shared.log_state.lock();
+            let expiry = state.expiries.entry(target).or_insert(newest);
+            *expiry = newest.max(*expiry);
+        }
+    }
+
+    fn keep_expiries(&self, lanes: &mut [&mut Lane]) {
+        if lanes.iter().all(|lane| lane.expiries.is_empty()) {
+            return;
+        }
+        let mut state = self.shared.log_state.lock();
+        for (&series, &t) in lanes.iter().flat_map(|lane| &lane.expiries) {
+            let expiry = state.expiries.entry(series).or_insert(t);
+            *expiry = t.max(*expiry);
+        }
+    }
+
+    fn take_totals(&mut self, totals: Totals) {
+        let counts = &mut self.report.counts;
+        counts.applied += totals.applied.into_inner();
+        counts.already_there += totals.late.into_inner();
+        counts.unknown_refs += totals.unknown.into_inner();
+        let (mint, maxt) = (totals.mint.into_inner(), totals.maxt.into_inner());
+        if mint <= maxt {
+            self.shared.time.include(mint, maxt);
+        }
+        drop(totals.unknown_series);
+    }
+}
+
+/// What applying a round came to, summed over threads once per partition.
+#[derive(Debug)]
+struct Totals {
+    applied: AtomicU64,
+    late: AtomicU64,
+    unknown: AtomicU64,
+    mint: AtomicI64,
+    maxt: AtomicI64,
+    unknown_series: Mutex<HashSet<u64>>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            applied: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            mint: AtomicI64::new(i64::MAX),
+            maxt: AtomicI64::new(i64::MIN),
+            unknown_series: Mutex::new(HashSet::new()),
+        }
+    }
+}
+
+/// All samples of one partition, in order.
+fn apply_group(
+    shared: &Shared,
+    group: &[Placed],
+    lanes: &[&Lane],
+    writable: bool,
+    totals: &Totals,
+) -> Result<(), HeadError> {
+    let number = group[0].run.partition;
+    let samples: u64 = group.iter().map(|placed| u64::from(placed.run.len)).sum();
+    let Some(cell) = shared.cell(number) else {
+        totals.unknown.fetch_add(samples, Relaxed);
+        return Ok(());
+    };
+    let mut data = cell.data.lock();
+    let mut local = Local { late: 0, unknown: 0, mint: i64::MAX, maxt: i64::MIN };
+    for &Placed { lane, run } in group {
+        let lane = lanes[lane as usize];
+        let entries = &lane.entries[run.start as usize..][..run.len as usize];
+        for &entry in entries {
+            apply_entry(&mut data, entry, lane, shared, &mut local);
+        }
+    }
+    totals.late.fetch_add(local.late, Relaxed);
+    totals.unknown.fetch_add(local.unknown, Relaxed);
+    totals.applied.fetch_add(samples - local.late - local.unknown, Relaxed);
+    totals.mint.fetch_min(local.mint, Relaxed);
+    totals.maxt.fetch_max(local.maxt, Relaxed);
+    let full = !data.finished().is_empty();
+    drop(data);
+    if full {
+        store_chunks(shared, &cell, writable)?;
+    }
+    Ok(())
+}
+
+fn store_chunks(shared: &Shared, cell: &Arc<PartitionCell>, writable: bool) -> Result<(), HeadError> {
+    if writable && let Err(error) = shared.write_chunks_of(cell) {
+        // The log has them: they stay in memory until they can be written.
+        tracing::warn!(%error, "writing chunks during replay");
+        shared.chunk_queue.add(cell, 0, 0);
+    }
+    Ok(())
+}
+
+struct Local {
+    late: u64,
+    unknown: u64,
+    mint: i64,
+    maxt: i64,
+}
+
+#[inline]
+fn apply_entry(data: &mut Partition, entry: Entry, lane: &Lane, shared: &Shared, local: &mut Local) {
+    let Some(row) = data.row(entry.low()) else {
+        local.unknown += 1;
+        return;
+    };
+    if entry.is_wide() {
+        apply_wide(data, row, entry, lane, shared, local);
+        return;
+    }
+    let (t, v) = (entry.t(), f64::from_bits(entry.value));
+    let outcome = if is_stale(v) {
+        append_stale(data, row, 0, t, v, shared)
+    } else {
+        data.append_float(row, 0, t, v, &shared.rules)
+    };
+    local.note(outcome, t);
+}
+
+#[cold]
+fn apply_wide(data: &mut Partition, row: usize, entry: Entry, lane: &Lane, shared: &Shared, local: &mut Local) {
+    let wide = &lane.wide[entry.value as usize];
+    let (st, t, rules) = (wide.st, wide.t, &shared.rules);
+    let outcome = match &wide.value {
+        WideValue::Float(v) if is_stale(*v) => append_stale(data, row, st, t, *v, shared),
+        WideValue::Float(v) => data.append_float(row, st, t, *v, rules),
+        WideValue::Histogram(h) => data.append_histogram(row, st, t, h, rules),
+        WideValue::FloatHistogram(h) => data.append_float_histogram(row, st, t, h, rules),
+    };
+    local.note(outcome, t);
+}
+
+/// A staleness marker takes the type of its series.
+fn append_stale(data: &mut Partition, row: usize, st: i64, t: i64, v: f64, shared: &Shared) -> Appended {
+    match stale_histogram(data.last_kind(row), v) {
+        None => data.append_float(row, st, t, v, &shared.rules),
+        Some(AnyHistogram::Int(h)) => data.append_histogram(row, st, t, &h, &shared.rules),
+        Some(AnyHistogram::Float(h)) => data.append_float_histogram(row, st, t, &h, &shared.rules),
+    }
+}
+
+impl Local {
+    #[inline]
+    fn note(&mut self, outcome: Appended, t: i64) {
+        if outcome == Appended::Late {
+            self.late += 1;
+        } else {
+            self.mint = self.mint.min(t);
+            self.maxt = self.maxt.max(t);
+        }
+    }
+}
+
+/// Sends the samples of aliases to the series that has their labels: runs are split where that is another partition.
+fn rename(lane: &mut Lane, renamed: &HashMap<u64, u64>) {
+    let partitions: HashSet<u64> = renamed.keys().map(|series| series >> 8).collect();
+    if lane.runs.iter().all(|run| !partitions.contains(&run.partition)) {
+        return;
+    }
+    let runs = std::mem::take(&mut lane.runs);
+    for run in runs {
+        if !partitions.contains(&run.partition) {
+            lane.runs.push(run);
+            continue;
+        }
+        for at in run.start..run.start + run.len {
+            let entry = &mut lane.entries[at as usize];
+            let series = run.partition << 8 | u64::from(entry.low());
+            let mut partition = run.partition;
+            if let Some(&target) = renamed.get(&series) {
+                let t = if entry.is_wide() { lane.wide[entry.value as usize].t } else { entry.t() };
+                let expiry = lane.expiries.entry(series).or_insert(t);
+                *expiry = t.max(*expiry);
+                entry.set_low(target as u8);
+                partition = target >> 8;
+            }
+            match lane.runs.last_mut() {
+                Some(last) if last.partition == partition && last.start + last.len == at => last.len += 1,
+                _ => lane.runs.push(Run { partition, start: at, len: 1 }),
+            }
+        }
+    }
+}
+
+/// Stable: within a partition the log's order stays. Refs in any order make as many runs as samples, and comparing would
+/// then cost more than decoding did.
+fn sort_by_partition(placed: &mut Vec<Placed>) {
+    let (Some(low), Some(high)) =
+        (placed.iter().map(|p| p.run.partition).min(), placed.iter().map(|p| p.run.partition).max())
+    else {
+        return;
+    };
+    let width = high - low + 1;
+    if placed.len() < 4096 || width > 1 << 20 {
+        placed.sort_by_key(|placed| placed.run.partition);
+        return;
+    }
+    let mut starts = vec![0u32; width as usize + 1];
+    for placed in placed.iter() {
+        starts[(placed.run.partition - low) as usize + 1] += 1;
+    }
+    for i in 1..starts.len() {
+        starts[i] += starts[i - 1];
+    }
+    let mut sorted = placed.clone();
+    for &one in placed.iter() {
+        let at = &mut starts[(one.run.partition - low) as usize];
+        sorted[*at as usize] = one;
+        *at += 1;
+    }
+    *placed = sorted;
+}

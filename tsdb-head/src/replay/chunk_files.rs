@@ -1,0 +1,82 @@
+//! The chunks that are on disk, until their series are known.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use head_chunks::files::{ChunkFiles, FilesError, OpenReport};
+use tsdb_vfs::Fs;
+
+use super::report::{ReplayDamage, ReplayReport};
+use crate::HeadError;
+use crate::head::Shared;
+use crate::partition::Mapped;
+
+/// In-order chunks by series and in their files' order.
+#[derive(Debug, Default)]
+pub(super) struct ChunksOnDisk {
+    chunks: Vec<(u64, Mapped)>,
+    /// Chunks that were given to a series.
+    taken: u64,
+    /// Series that have out-of-order chunks.
+    pub(super) out_of_order: HashSet<u64>,
+    /// The highest ref in any chunk: a log that lost its end may not know it, and it must not be given out again.
+    pub(super) highest_ref: u64,
+}
+
+/// A directory without chunk files is one with none in them.
+pub(super) fn open_read_only(fs: &Fs, dir: &Path) -> Result<(ChunkFiles, OpenReport), HeadError> {
+    Ok(ChunkFiles::open_read_only(fs.clone(), dir)?)
+}
+
+impl ChunksOnDisk {
+    pub(super) fn scan(shared: &Shared, opened: &OpenReport, report: &mut ReplayReport) -> Result<Self, HeadError> {
+        let mut found = Self::default();
+        let min_valid = shared.time.min_valid();
+        let counts = &mut report.chunk_files;
+        counts.files = opened.files.len();
+        let mut first_out_of_order = u32::MAX;
+        let scanned = shared.chunks.iterate::<FilesError>(|meta| {
+            found.highest_ref = found.highest_ref.max(meta.series.0);
+            if meta.out_of_order {
+                counts.out_of_order += 1;
+                found.out_of_order.insert(meta.series.0);
+                first_out_of_order = first_out_of_order.min(meta.chunk_ref.file);
+            } else if meta.maxt < min_valid {
+                counts.before_min_valid += 1;
+            } else {
+                let mapped = Mapped {
+                    chunk: meta.chunk_ref.to_u64(),
+                    mint: meta.mint,
+                    maxt: meta.maxt,
+                    samples: meta.num_samples,
+                    encoding: meta.encoding,
+                };
+                found.chunks.push((meta.series.0, mapped));
+            }
+            Ok(())
+        })?;
+        counts.chunks = scanned.chunks;
+        counts.bytes = scanned.chunk_bytes;
+        // Stable, so that each series' chunks stay in the order in which they were written.
+        found.chunks.sort_by_key(|&(series, _)| series);
+        for damage in opened.damages.iter().chain(&scanned.damages) {
+            report.damage.push(ReplayDamage { at: None, problem: damage.to_string(), torn_end: false });
+        }
+        shared.log_state.lock().first_out_of_order_file = first_out_of_order;
+        Ok(found)
+    }
+
+    /// The chunks of a series, oldest first.
+    pub(super) fn take(&mut self, series: u64) -> impl Iterator<Item = Mapped> + use<> {
+        let from = self.chunks.partition_point(|&(other, _)| other < series);
+        let some: Vec<Mapped> =
+            self.chunks[from..].iter().take_while(|&&(other, _)| other == series).map(|&(_, mapped)| mapped).collect();
+        self.taken += some.len() as u64;
+        some.into_iter()
+    }
+
+    pub(super) fn report_unused(&mut self, report: &mut ReplayReport) {
+        report.chunk_files.unknown_refs = (self.chunks.len() as u64).saturating_sub(self.taken);
+        self.chunks = Vec::new();
+    }
+}

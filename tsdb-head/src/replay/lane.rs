@@ -1,0 +1,350 @@
+//! One thread's share of a round: the records of a block of pages, decoded and put down flat.
+//!
+//! ```text
+//! entries  := per sample 16 bytes, in the log's order: value bits; time (48 bits) | what | low byte of the ref
+//! runs     := (partition, first entry, number of entries): neighbouring samples of one partition
+//! wide     := what does not fit an entry: histograms, start timestamps, times beyond 48 bits
+//! events   := series records and dropped series, in order
+//! ```
+//!
+//! Applying needs the log's order per series only, and a series lies in one partition: so the runs of a round are sorted
+//! by partition, and the partitions are then applied independently.
+
+use std::collections::HashMap;
+
+use tsdb_model::SeriesRef;
+use tsdb_model::histogram::{FloatHistogram, Histogram};
+use wal_format::{
+    DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, MmapMarkerBatch, RecordSink, Sample,
+    SampleBatch, SeriesBatch, TombstoneBatch,
+};
+
+use super::report::Counts;
+
+/// A lane stops decoding when it holds so many bytes: a small block of a log may unpack to a great deal.
+pub(super) const LANE_BYTES: usize = 24 << 20;
+
+/// A sample on its way to its partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) value: u64,
+    meta: u64,
+}
+
+const WIDE: u64 = 1 << 8;
+
+impl Entry {
+    #[inline]
+    fn float(low: u8, t: i64, v: f64) -> Option<Self> {
+        let meta = t << 16;
+        (meta >> 16 == t).then_some(Self { value: v.to_bits(), meta: meta as u64 | u64::from(low) })
+    }
+
+    fn wide(low: u8, index: usize) -> Self {
+        Self { value: index as u64, meta: WIDE | u64::from(low) }
+    }
+
+    #[inline]
+    pub(super) fn low(self) -> u8 {
+        self.meta as u8
+    }
+
+    #[inline]
+    pub(super) fn t(self) -> i64 {
+        self.meta as i64 >> 16
+    }
+
+    #[inline]
+    pub(super) fn is_wide(self) -> bool {
+        self.meta & WIDE != 0
+    }
+
+    pub(super) fn set_low(&mut self, low: u8) {
+        self.meta = self.meta & !0xff | u64::from(low);
+    }
+}
+
+/// A sample that does not fit an [`Entry`].
+#[derive(Debug)]
+pub(super) struct Wide {
+    pub(super) st: i64,
+    pub(super) t: i64,
+    pub(super) value: WideValue,
+}
+
+#[derive(Debug)]
+pub(super) enum WideValue {
+    Float(f64),
+    Histogram(Box<Histogram>),
+    FloatHistogram(Box<FloatHistogram>),
+}
+
+/// Neighbouring entries of one partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) partition: u64,
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+/// What changes which series there are.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A series record: its bytes in `Lane::series`.
+    Series(std::ops::Range<usize>),
+    /// A tombstone over all times: the series goes, and its ref means nothing from here on.
+    Drop(SeriesRef),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) entries: Vec<Entry>,
+    pub(super) wide: Vec<Wide>,
+    wide_bytes: usize,
+    pub(super) runs: Vec<Run>,
+    pub(super) series: Vec<u8>,
+    pub(super) events: Vec<Event>,
+    pub(super) counts: Counts,
+    /// Highest ref in a tombstone.
+    pub(super) highest_ref: u64,
+    /// Newest time of a sample by alias: its series record is kept until then.
+    pub(super) expiries: HashMap<u64, i64>,
+    histogram: Histogram,
+    float_histogram: FloatHistogram,
+}
+
+impl Lane {
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.wide.clear();
+        self.wide_bytes = 0;
+        self.runs.clear();
+        self.series.clear();
+        self.events.clear();
+        self.counts = Counts::default();
+        self.highest_ref = 0;
+        self.expiries.clear();
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len() >= LANE_BYTES
+    }
+
+    /// Gives back what an unusual block made the buffers grow to.
+    pub(super) fn shrink(&mut self) {
+        const USUAL: usize = 4 << 20;
+        self.entries.shrink_to(USUAL / size_of::<Entry>());
+        self.series.shrink_to(USUAL);
+        self.wide.shrink_to(1 << 12);
+        self.runs.shrink_to(1 << 16);
+    }
+
+    fn push(&mut self, series: u64, entry: Entry) {
+        let start = self.entries.len() as u32;
+        self.entries.push(entry);
+        match self.runs.last_mut() {
+            Some(run) if run.partition == series >> 8 => run.len += 1,
+            _ => self.runs.push(Run { partition: series >> 8, start, len: 1 }),
+        }
+    }
+
+    fn push_wide(&mut self, series: u64, wide: Wide) {
+        let index = self.wide.len();
+        self.wide_bytes += size_of::<Wide>()
+            + match &wide.value {
+                WideValue::Float(_) => 0,
+                WideValue::Histogram(h) => histogram_bytes(h.positive_buckets.len() + h.negative_buckets.len()),
+                WideValue::FloatHistogram(h) => histogram_bytes(h.positive_buckets.len() + h.negative_buckets.len()),
+            };
+        self.wide.push(wide);
+        self.push(series, Entry::wide(series as u8, index));
+    }
+
+    /// Forgets what was put down since `mark`: the record could not be decoded to its end.
+    fn undo(&mut self, mark: Mark) {
+        self.entries.truncate(mark.entries);
+        self.wide.truncate(mark.wide);
+        self.series.truncate(mark.series);
+        self.events.truncate(mark.events);
+        self.runs.truncate(mark.runs);
+        if let Some(run) = self.runs.last_mut() {
+            run.len = (self.entries.len() as u32).saturating_sub(run.start);
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            entries: self.entries.len(),
+            wide: self.wide.len(),
+            series: self.series.len(),
+            events: self.events.len(),
+            runs: self.runs.len(),
+        }
+    }
+}
+
+fn histogram_bytes(buckets: usize) -> usize {
+    size_of::<Histogram>() + buckets * 8 + 64
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    entries: usize,
+    wide: usize,
+    series: usize,
+    events: usize,
+    runs: usize,
+}
+
+/// Puts one record after the other into a lane.
+pub(super) struct Decoder<'a> {
+    pub(super) lane: &'a mut Lane,
+    pub(super) min_valid: i64,
+    /// Refs that stand for another series.
+    pub(super) aliases: &'a HashMap<u64, u64>,
+}
+
+impl Decoder<'_> {
+    /// Puts a record down, or nothing of it if it cannot be decoded.
+    pub(super) fn record(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        let mark = self.lane.mark();
+        self.lane.counts.records += 1;
+        let result = wal_format::dispatch(record, self);
+        if result.is_err() {
+            self.lane.counts.undecodable += 1;
+            self.lane.undo(mark);
+        }
+        result
+    }
+
+    fn target(&mut self, series: SeriesRef, t: i64) -> u64 {
+        if self.aliases.is_empty() {
+            return series.0;
+        }
+        match self.aliases.get(&series.0) {
+            None => series.0,
+            Some(&target) => {
+                let expiry = self.lane.expiries.entry(series.0).or_insert(t);
+                *expiry = t.max(*expiry);
+                target
+            }
+        }
+    }
+
+    fn wide(&mut self, series: SeriesRef, st: i64, t: i64, value: WideValue) {
+        let target = self.target(series, t);
+        self.lane.push_wide(target, Wide { st, t, value });
+    }
+}
+
+impl RecordSink for Decoder<'_> {
+    type Error = DecodeError;
+
+    fn series(&mut self, batch: SeriesBatch<'_>) -> Result<(), DecodeError> {
+        self.lane.counts.series += batch.validate()?.entries as u64;
+        let start = self.lane.series.len();
+        self.lane.series.extend_from_slice(batch.record());
+        self.lane.events.push(Event::Series(start..self.lane.series.len()));
+        Ok(())
+    }
+
+    fn samples(&mut self, batch: SampleBatch<'_>) -> Result<(), DecodeError> {
+        let min_valid = self.min_valid;
+        let plain = self.aliases.is_empty();
+        let (mut all, mut old) = (0u64, 0u64);
+        // The last run and its end are kept in locals: most samples extend it.
+        let result = batch.for_each(|Sample { series, t, v, st }| {
+            all += 1;
+            if t < min_valid {
+                old += 1;
+                return;
+            }
+            if plain
+                && st == 0
+                && let Some(entry) = Entry::float(series.0 as u8, t, v)
+            {
+                self.lane.push(series.0, entry);
+                return;
+            }
+            let target = self.target(series, t);
+            match Entry::float(target as u8, t, v) {
+                Some(entry) if st == 0 => self.lane.push(target, entry),
+                _ => self.lane.push_wide(target, Wide { st, t, value: WideValue::Float(v) }),
+            }
+        });
+        self.lane.counts.samples += all;
+        self.lane.counts.before_min_valid += old;
+        result
+    }
+
+    fn histograms(&mut self, batch: HistogramBatch<'_>) -> Result<(), DecodeError> {
+        let mut scratch = std::mem::take(&mut self.lane.histogram);
+        let mut old = 0;
+        let min_valid = self.min_valid;
+        let checked = batch.for_each(&mut scratch, |series, t, st, histogram| {
+            if t < min_valid {
+                old += 1;
+            } else {
+                self.wide(series, st, t, WideValue::Histogram(Box::new(histogram.clone())));
+            }
+        });
+        self.lane.histogram = scratch;
+        let checked = checked?;
+        self.lane.counts.histograms += checked.entries as u64;
+        self.lane.counts.unknown_schemas += checked.skipped as u64;
+        self.lane.counts.before_min_valid += old;
+        Ok(())
+    }
+
+    fn float_histograms(&mut self, batch: FloatHistogramBatch<'_>) -> Result<(), DecodeError> {
+        let mut scratch = std::mem::take(&mut self.lane.float_histogram);
+        let mut old = 0;
+        let min_valid = self.min_valid;
+        let checked = batch.for_each(&mut scratch, |series, t, st, histogram| {
+            if t < min_valid {
+                old += 1;
+            } else {
+                self.wide(series, st, t, WideValue::FloatHistogram(Box::new(histogram.clone())));
+            }
+        });
+        self.lane.float_histogram = scratch;
+        let checked = checked?;
+        self.lane.counts.float_histograms += checked.entries as u64;
+        self.lane.counts.unknown_schemas += checked.skipped as u64;
+        self.lane.counts.before_min_valid += old;
+        Ok(())
+    }
+
+    fn tombstones(&mut self, batch: TombstoneBatch<'_>) -> Result<(), DecodeError> {
+        for tombstone in batch {
+            let tombstone = tombstone?;
+            self.lane.counts.tombstones += 1;
+            self.lane.highest_ref = self.lane.highest_ref.max(tombstone.series.0);
+            if tombstone.mint == i64::MIN && tombstone.maxt == i64::MAX {
+                self.lane.events.push(Event::Drop(tombstone.series));
+            }
+        }
+        Ok(())
+    }
+
+    fn exemplars(&mut self, batch: ExemplarBatch<'_>) -> Result<(), DecodeError> {
+        self.lane.counts.exemplars += batch.validate()?.entries as u64;
+        Ok(())
+    }
+
+    fn metadata(&mut self, batch: MetadataBatch<'_>) -> Result<(), DecodeError> {
+        self.lane.counts.metadata += batch.validate()?.entries as u64;
+        Ok(())
+    }
+
+    fn mmap_markers(&mut self, _: MmapMarkerBatch<'_>) -> Result<(), DecodeError> {
+        // They mean something in the out-of-order log only.
+        self.lane.counts.mmap_markers += 1;
+        Ok(())
+    }
+
+    fn unknown(&mut self, _tag: Option<u8>, _record: &[u8]) -> Result<(), DecodeError> {
+        self.lane.counts.unknown_records += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! Reading segments in rounds.
+
+use rayon::prelude::*;
+use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
+use wal_segment::salvage::{Item, SalvageReader};
+use wal_segment::{FrameFault, Location, LogReader, ReadError, SegmentRef};
+
+use super::lane::{Decoder, Lane};
+use super::report::ReplayDamage;
+use super::Replay;
+use crate::HeadError;
+
+/// Bytes of log per lane and round: 1 to 4 MiB did equally well, and less memory is better.
+const BLOCK: u64 = 1 << 20;
+/// Blocks per thread and round.
+const BLOCKS_PER_THREAD: usize = 2;
+/// So much damage is listed one by one.
+const MAX_LISTED: usize = 1_000;
+
+/// A lane with its reader, and what the block it read came to.
+struct Worker<'s> {
+    lane: Lane,
+    reader: BlockReader<'s>,
+    outcome: Outcome,
+}
+
+#[derive(Default)]
+struct Outcome {
+    end: Option<Result<BlockEnd, ReadError>>,
+    /// End of the last record that is in the lane.
+    last_end: u64,
+    /// The lane was full before the block's end.
+    full: bool,
+    undecodable: Vec<ReplayDamage>,
+}
+
+impl Worker<'_> {
+    fn read(&mut self, block: &BlockRef, replay: &Replay<'_>) {
+        let Self { lane, reader, outcome } = self;
+        lane.clear();
+        *outcome = Outcome::default();
+        let mut block = match reader.read(block) {
+            Ok(block) => block,
+            Err(error) => {
+                outcome.end = Some(Err(error));
+                return;
+            }
+        };
+        let dir = block.segment().dir().to_owned();
+        let min_valid = replay.shared.time.min_valid();
+        let mut decoder = Decoder { lane, min_valid, aliases: &replay.aliases };
+        while let Some(record) = block.next() {
+            let (position, end) = (record.position, record.end);
+            if let Err(error) = decoder.record(record.bytes) {
+                outcome.undecodable.push(undecodable(&dir, position, &error));
+            }
+            outcome.last_end = end;
+            if decoder.lane.is_full() {
+                outcome.full = true;
+                break;
+            }
+        }
+        outcome.end = Some(Ok(block.end()));
+    }
+}
+
+fn undecodable(dir: &std::path::Path, position: wal_segment::Position, error: &wal_format::DecodeError) -> ReplayDamage {
+    let at = Location {
+        dir: dir.to_owned(),
+        segment: position.segment,
+        record_start: position.offset,
+        offset: position.offset,
+    };
+    ReplayDamage { at: Some(at), problem: error.to_string(), torn_end: false }
+}
+
+impl Replay<'_> {
+    /// Reads segments in order. `live` segments are the log's own: the last of them may end in the middle of a record.
+    pub(super) fn read(&mut self, segments: &[SegmentRef], live: bool) -> Result<(), HeadError> {
+        let Some(last) = segments.last() else { return Ok(()) };
+        let threads = self.shared.options.threads();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| HeadError::Io {
+            path: last.path.clone(),
+            source: std::io::Error::other(error),
+        })?;
+        pool.install(|| self.rounds(segments, threads, live))
+    }
+
+    fn rounds(&mut self, segments: &[SegmentRef], threads: usize, live: bool) -> Result<(), HeadError> {
+        let fs = self.shared.fs.clone();
+        let blocks = blocks(segments, BLOCK);
+        let lanes = (threads * BLOCKS_PER_THREAD).min(blocks.len());
+        let mut workers: Vec<Worker<'_>> = (0..lanes)
+            .map(|_| Worker {
+                lane: Lane::default(),
+                reader: BlockReader::new(&fs, segments),
+                outcome: Outcome::default(),
+            })
+            .collect();
+        let mut seams = Seams::default();
+        let mut at = 0;
+        while at < blocks.len() {
+            let round = &blocks[at..blocks.len().min(at + lanes)];
+            {
+                let replay = &*self;
+                workers
+                    .par_iter_mut()
+                    .zip(round)
+                    .with_max_len(1)
+                    .for_each(|(worker, block)| worker.read(block, replay));
+            }
+            // The lanes up to the first that did not come to its block's end.
+            let (used, stop) = judge(&mut workers[..round.len()], &mut seams);
+            self.apply_workers(&mut workers[..used])?;
+            self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
+            at += used;
+            match stop {
+                None => {}
+                Some(Stop::Full { from }) => {
+                    let block = &blocks[at - 1];
+                    self.read_rest(&segments[block.segment], from, block.pages.end, &mut workers[0].lane)?;
+                }
+                Some(Stop::Damage { error, from, segment }) => {
+                    if !matches!(error, ReadError::Damage(_)) {
+                        return Err(error.into());
+                    }
+                    let is_last = live && segment + 1 == segments.len();
+                    self.salvage(&segments[segment], from, is_last, &mut workers[0].lane)?;
+                    // The rest of the segment is done; the next one begins with a clean seam.
+                    at = blocks.partition_point(|block| block.segment <= segment);
+                    seams = Seams::default();
+                }
+            }
+            let current = blocks[at.min(blocks.len()) - 1].segment;
+            self.progress(segments[current].index, segments[segments.len() - 1].index);
+        }
+        Ok(())
+    }
+
+    /// Takes what the workers decoded, in order.
+    fn apply_workers(&mut self, workers: &mut [Worker<'_>]) -> Result<(), HeadError> {
+        for worker in workers.iter_mut() {
+            for damage in worker.outcome.undecodable.drain(..) {
+                push_damage(&mut self.report.damage, damage);
+            }
+        }
+        let mut lanes: Vec<&mut Lane> = workers.iter_mut().map(|worker| &mut worker.lane).collect();
+        self.apply(&mut lanes)?;
+        workers.iter_mut().for_each(|worker| worker.lane.shrink());
+        Ok(())
+    }
+
+    /// The records of a segment that begin in `from..to`, one after the other: for a block that unpacks to more than a
+    /// lane holds.
+    fn read_rest(&mut self, segment: &SegmentRef, from: u64, to: u64, lane: &mut Lane) -> Result<(), HeadError> {
+        let mut reader = LogReader::from_offset(self.shared.fs.clone(), segment.clone(), from)?;
+        let mut more = true;
+        while more {
+            lane.clear();
+            more = false;
+            while let Some(record) = reader.next()? {
+                if record.position.offset >= to {
+                    break;
+                }
+                self.decode(lane, segment, record.position, record.bytes);
+                if lane.is_full() {
+                    more = true;
+                    break;
+                }
+            }
+            self.apply(&mut [&mut *lane])?;
+        }
+        lane.shrink();
+        Ok(())
+    }
+
+    /// What is sound in a segment from `from` on, and a list of what is not.
+    fn salvage(&mut self, segment: &SegmentRef, from: u64, is_last: bool, lane: &mut Lane) -> Result<(), HeadError> {
+        let mut reader = SalvageReader::over(self.shared.fs.clone(), vec![segment.clone()]);
+        lane.clear();
+        let mut last_is_torn = None;
+        while let Some(item) = reader.next()? {
+            match item {
+                Item::Record(record) if record.position.offset < from => {}
+                Item::Record(record) => {
+                    last_is_torn = None;
+                    self.decode(lane, segment, record.position, record.bytes);
+                    if lane.is_full() {
+                        self.apply(&mut [&mut *lane])?;
+                        lane.clear();
+                    }
+                }
+                Item::Damage(range) => {
+                    let torn = matches!(range.damage.fault, FrameFault::Torn { .. });
+                    last_is_torn = (torn && is_last).then_some(self.report.damage.len());
+                    let problem = format!("{}; {} bytes passed over", range.damage.fault, range.to - range.from);
+                    let at = Some(range.damage.location);
+                    push_damage(&mut self.report.damage, ReplayDamage { at, problem, torn_end: false });
+                }
+                Item::Gap { .. } => {}
+            }
+        }
+        if let Some(damage) = last_is_torn.and_then(|at| self.report.damage.get_mut(at)) {
+            damage.torn_end = true;
+        }
+        self.apply(&mut [&mut *lane])?;
+        lane.shrink();
+        Ok(())
+    }
+
+    fn decode(&mut self, lane: &mut Lane, segment: &SegmentRef, position: wal_segment::Position, record: &[u8]) {
+        let min_valid = self.shared.time.min_valid();
+        let mut decoder = Decoder { lane, min_valid, aliases: &self.aliases };
+        if let Err(error) = decoder.record(record) {
+            push_damage(&mut self.report.damage, undecodable(segment.dir(), position, &error));
+        }
+    }
+}
+
+fn push_damage(list: &mut Vec<ReplayDamage>, damage: ReplayDamage) {
+    if list.len() < MAX_LISTED {
+        list.push(damage);
+    }
+}
+
+/// Why a round ended early.
+enum Stop {
+    /// A lane is full; its block goes on at this offset.
+    Full { from: u64 },
+    /// Nothing is certain behind the record that ends at this offset.
+    Damage { error: ReadError, from: u64, segment: usize },
+}
+
+/// How many of the workers' lanes are to be used, and what is to be done then.
+fn judge(workers: &mut [Worker<'_>], seams: &mut Seams) -> (usize, Option<Stop>) {
+    let mut before: Option<(usize, u64)> = None;
+    for (i, worker) in workers.iter_mut().enumerate() {
+        let end = match worker.outcome.end.take() {
+            Some(Ok(end)) => end,
+            Some(Err(error)) => {
+                let segment = before.map_or(0, |(segment, _)| segment);
+                return (i, Some(Stop::Damage { error, from: 0, segment }));
+            }
+            None => return (i, None),
+        };
+        let segment = end.block().segment;
+        let read_before = before.filter(|&(s, _)| s == segment).map_or(0, |(_, end)| end);
+        match seams.join(end) {
+            // What this lane read does not follow what the one before it read.
+            Err(error) => {
+                let from = read_before;
+                return (i, Some(Stop::Damage { error, from, segment }));
+            }
+            Ok(Some(error)) => {
+                let from = worker.outcome.last_end.max(read_before);
+                return (i + 1, Some(Stop::Damage { error, from, segment }));
+            }
+            Ok(None) if worker.outcome.full => return (i + 1, Some(Stop::Full { from: worker.outcome.last_end })),
+            Ok(None) => before = Some((segment, worker.outcome.last_end.max(read_before))),
+        }
+    }
+    (workers.len(), None)
+}
