@@ -12,7 +12,7 @@ use crate::index::IndexFull;
 #[non_exhaustive]
 pub enum HeadError {
     /// A file or directory could not be used.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     Io {
         /// Which one.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum HeadError {
         source: io::Error,
     },
     /// Another process writes into the directory.
-    #[error("{path}: locked by another process")]
+    #[error("{}: locked by another process", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum HeadError {
         expected: &'static str,
     },
     /// A block's `meta.json` cannot be understood, so that nobody knows which samples are in blocks already.
-    #[error("{path}: {problem}")]
+    #[error("{}: {problem}", path.display())]
     BlockMeta {
         /// The file.
         path: PathBuf,
@@ -61,6 +61,14 @@ pub enum HeadError {
     /// The checkpoint could not be made.
     #[error("the checkpoint: {0}")]
     Checkpoint(#[from] wal_checkpoint::Error),
+    /// Something is damaged, and [`DamagePolicy::Strict`](crate::DamagePolicy::Strict) was asked for.
+    #[error("damaged: {problem}{}", at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default())]
+    Damaged {
+        /// Where, if it is in the log.
+        at: Option<wal_segment::Location>,
+        /// What.
+        problem: String,
+    },
     /// A label name has too many values.
     #[error(transparent)]
     IndexFull(#[from] IndexFull),

@@ -1,6 +1,6 @@
 //! The head: what its parts share, opening and closing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,20 +183,30 @@ impl Head {
     /// When something could not be written. The log has every committed sample even if the chunk files fail.
     pub fn close(mut self) -> Result<(), HeadError> {
         self.background = None;
-        let shared = &self.shared;
-        let written = match shared.log {
-            Some(_) => shared.write_chunks().and_then(|_| Ok(shared.chunks.close()?)),
-            None => Ok(()),
-        };
-        if let Some(log) = &shared.log {
-            log.finish()?;
+        if self.shared.log.is_none() {
+            return Ok(());
+        }
+        let written = self.shared.write_chunks().map(|_| ());
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) => {
+                let Shared { log, chunks, .. } = shared;
+                let closed = chunks.close();
+                if let Some(log) = log {
+                    log.close()?;
+                }
+                closed?;
+            }
+            // Somebody still reads or appends; the lock is released when they are done.
+            Err(shared) => {
+                shared.chunks.sync()?;
+                shared.log()?.sync()?;
+            }
         }
         written
     }
 }
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "the one constructor, called from one place")]
     pub(crate) fn new(
         fs: Fs,
         dir: &Path,
@@ -216,7 +226,7 @@ impl Shared {
             last_ref: AtomicU64::new(0),
             chunk_queue: ChunkQueue::default(),
             unlogged: Mutex::new(HashSet::new()),
-            log_state: Mutex::new(LogState { truncated_at: i64::MIN, expiries: HashMap::new(), foreign: HashSet::new() }),
+            log_state: Mutex::new(LogState::default()),
             buffers: Mutex::new(Vec::new()),
             truncating: Mutex::new(()),
             fs,

@@ -64,10 +64,7 @@ impl Isolation {
         let mut open = self.open.lock();
         open.last_read += 1;
         let id = open.last_read;
-        let view = ReadView {
-            last_append: open.last_append,
-            incomplete: open.appends.keys().copied().collect(),
-        };
+        let view = ReadView { last_append: open.last_append, incomplete: open.appends.keys().copied().collect() };
         let watermark = open.lowest_append();
         open.reads.insert(id, Read { watermark, mint, maxt });
         ReadTicket { id, view, isolation: Arc::clone(self) }
@@ -307,7 +304,10 @@ mod tests {
         append.announce(99);
         assert!(!iso.wait_until_quiet(0, 100, soon()));
         assert!(iso.wait_until_quiet(0, 99, soon()));
-        let waiter = { let iso = Arc::clone(&iso); std::thread::spawn(move || iso.wait_until_quiet(0, 100, None)) };
+        let waiter = {
+            let iso = Arc::clone(&iso);
+            std::thread::spawn(move || iso.wait_until_quiet(0, 100, None))
+        };
         drop(append);
         assert!(waiter.join().unwrap_or(false));
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tsdb_model::SeriesRef;
+use tsdb_model::histogram::NativeHistogram;
 use tsdb_model::staleness::is_stale;
-use wal_format::Version;
+use tsdb_model::{Labels, SeriesRef};
+use wal_format::{NativeSample, Series, Version, Wire};
 
 use super::batch::{AnyHistogram, Batch, HistogramEntry};
 use super::{Appender, Committed};
@@ -200,6 +201,34 @@ impl Tally {
             self.maxt = self.maxt.max(t);
         }
     }
+}
+
+/// A series record for these refs, which are alive as their samples are pending.
+fn encode_series(head: &Shared, series: &[u64], records: &mut wal_format::Batch) {
+    if series.is_empty() {
+        return;
+    }
+    let index = head.index.read();
+    let labels: Vec<Labels> = series.iter().filter_map(|&series| index.labels(series)).collect();
+    let entries = series.iter().zip(&labels);
+    records.series(entries.map(|(&series, labels)| Series { series: SeriesRef(series), labels: labels.pairs() }));
+}
+
+fn encode_batch(batch: &Batch, version: Version, records: &mut wal_format::Batch) {
+    records.set_version(version);
+    if !batch.floats.is_empty() {
+        records.samples(batch.floats.iter().copied());
+    }
+    if !batch.histograms.is_empty() {
+        records.histograms(batch.histograms.iter().map(native));
+    }
+    if !batch.float_histograms.is_empty() {
+        records.float_histograms(batch.float_histograms.iter().map(native));
+    }
+}
+
+fn native<B: Wire>(entry: &HistogramEntry<Box<NativeHistogram<B>>>) -> NativeSample<'_, B> {
+    NativeSample { series: entry.series, t: entry.t, st: entry.st, histogram: &entry.histogram }
 }
 
 /// The staleness marker of a series whose newest sample is a histogram is one itself.

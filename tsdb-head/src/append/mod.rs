@@ -2,6 +2,7 @@
 
 mod batch;
 mod commit;
+mod histogram;
 mod resolve;
 
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use tsdb_model::staleness::is_stale;
 use tsdb_model::{Labels, SeriesRef};
 use wal_format::Sample;
 
-pub(crate) use batch::AppendBuffers;
-use batch::SampleType;
+pub(crate) use batch::{AnyHistogram, AppendBuffers};
+pub(crate) use commit::stale_histogram;
 
 use crate::AppendError;
 use crate::head::Shared;
@@ -54,7 +55,7 @@ impl Appender {
     pub(crate) fn new(head: Arc<Shared>) -> Self {
         let buffers = head.buffers.lock().pop().unwrap_or_default();
         let mut appender = Self { head, open: None, buffers, cell: None };
-        if appender.head.time.initialised() {
+        if appender.head.time.initialised() && appender.head.log.is_some() {
             appender.begin();
         }
         appender

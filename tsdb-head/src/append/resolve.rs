@@ -26,10 +26,10 @@ impl Appender {
         let labels = match canonical(labels) {
             Err(name) => return Err(AppendError::DuplicateLabelName { name }),
             Ok(labels) if labels.is_empty() => {
-                return Err(series.map_or(AppendError::EmptyLabels, |series| match labels.is_empty() {
-                    true if series.0 != 0 => AppendError::UnknownSeries(series),
+                return Err(match series {
+                    Some(series) if series.0 != 0 => AppendError::UnknownSeries(series),
                     _ => AppendError::EmptyLabels,
-                }));
+                });
             }
             Ok(labels) => labels,
         };
@@ -95,7 +95,7 @@ impl Appender {
     #[inline]
     pub(super) fn load_cell(&mut self, number: u64) -> bool {
         match &self.cell {
-            Some(cell) if cell.number == number && !cell.data.lock().dead => true,
+            Some(cell) if cell.number == number && !cell.dead.load(Ordering::SeqCst) => true,
             _ => {
                 self.cell = self.head.cell(number);
                 self.cell.is_some()

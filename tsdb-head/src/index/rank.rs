@@ -54,6 +54,7 @@ impl Rank {
         self.bits == [0; 4]
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.bits.iter().map(|word| word.count_ones() as usize).sum()
     }

@@ -58,7 +58,7 @@ impl Partition {
 
     /// Whether the series has no samples and none on the way.
     pub(crate) fn is_unused(&self, row: usize) -> bool {
-        self.hot[row].pending == 0 && self.max_time(row) == NO_TIME
+        self.hot[row].pending & !super::UNLOGGED == 0 && self.max_time(row) == NO_TIME
     }
 
     /// Removes a series with whatever it holds. Returns whether it was there.

@@ -16,10 +16,29 @@ pub(crate) struct Mapped {
     pub(crate) encoding: Encoding,
 }
 
+/// A [`Mapped`] and its place in the chain, without the padding that nesting would cost.
 #[derive(Debug)]
 struct Entry {
-    mapped: Mapped,
+    chunk: u64,
+    mint: i64,
+    maxt: i64,
+    samples: u16,
+    encoding: Encoding,
     older: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32);
+
+impl Entry {
+    fn new(mapped: Mapped, older: u32) -> Self {
+        let Mapped { chunk, mint, maxt, samples, encoding } = mapped;
+        Self { chunk, mint, maxt, samples, encoding, older }
+    }
+
+    fn mapped(&self) -> Mapped {
+        let &Self { chunk, mint, maxt, samples, encoding, .. } = self;
+        Mapped { chunk, mint, maxt, samples, encoding }
+    }
 }
 
 /// Entries with a free list through `older`.
@@ -38,7 +57,7 @@ impl Default for MappedChunks {
 impl MappedChunks {
     /// Puts a chunk in front of `newest`, which names it afterwards.
     pub(crate) fn push(&mut self, newest: &mut u32, mapped: Mapped) {
-        let entry = Entry { mapped, older: *newest };
+        let entry = Entry::new(mapped, *newest);
         if self.free == NONE {
             if self.entries.len() == self.entries.capacity() {
                 self.entries.reserve_exact((self.entries.len() / 4).max(64));
@@ -54,12 +73,12 @@ impl MappedChunks {
     }
 
     /// The chunks of a chain, newest first.
-    pub(crate) fn chain(&self, newest: u32) -> impl Iterator<Item = &Mapped> {
+    pub(crate) fn chain(&self, newest: u32) -> impl Iterator<Item = Mapped> {
         let mut id = newest;
         std::iter::from_fn(move || {
             let entry = self.entries.get(id as usize)?;
             id = entry.older;
-            Some(&entry.mapped)
+            Some(entry.mapped())
         })
     }
 
@@ -68,7 +87,7 @@ impl MappedChunks {
         let mut link: Option<u32> = None;
         let mut id = *newest;
         while let Some(entry) = self.entries.get(id as usize)
-            && entry.mapped.maxt >= mint
+            && entry.maxt >= mint
         {
             link = Some(id);
             id = entry.older;
@@ -111,7 +130,6 @@ mod tests {
 
     #[test]
     fn chains_are_cut_at_their_old_end_and_reused() {
-        assert_eq!(size_of::<Entry>(), 32);
         let mut chunks = MappedChunks::default();
         let (mut a, mut b) = (NONE, NONE);
         for n in 0..6 {

@@ -17,6 +17,7 @@ mod segments;
 mod snapshot;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use head_chunks::Encoding;
 use head_chunks::xor::AppendState;
@@ -24,11 +25,12 @@ use parking_lot::Mutex;
 
 use crate::index::Rank;
 use crate::isolation::TxLog;
-pub(crate) use collect::Kept;
 pub(crate) use cut::ChunkRules;
+pub(crate) use float::Appended;
 pub(crate) use mapped::Mapped;
 use mapped::MappedChunks;
-pub(crate) use rare::{LastKind, Rare};
+pub(crate) use rare::LastKind;
+use rare::Rare;
 use segments::{Chain, Segments};
 pub(crate) use snapshot::{ChunkData, ChunkSource};
 
@@ -39,6 +41,8 @@ const CUT: i64 = i64::MIN;
 #[derive(Debug)]
 pub(crate) struct PartitionCell {
     pub(crate) number: u64,
+    /// Set when the partition has left the directory: whoever still holds it looks again.
+    pub(crate) dead: AtomicBool,
     pub(crate) data: Mutex<Partition>,
 }
 
@@ -52,8 +56,6 @@ pub(crate) struct Partition {
     /// Full chunks on their way to a chunk file, oldest first.
     finished: Vec<Finished>,
     pub(crate) tx: TxLog,
-    /// Set when the partition has left the directory: whoever still holds it looks again.
-    pub(crate) dead: bool,
 }
 
 /// What appending a float to an open chunk touches: one cache line.
@@ -65,11 +67,14 @@ struct Hot {
     next_at: i64,
     chain: Chain,
     /// Samples that appenders hold and have not committed or rolled back yet, plus one while the series' creator has not
-    /// finished.
+    /// finished; and [`UNLOGGED`].
     pending: u32,
 }
 
 const _: () = assert!(size_of::<Hot>() == 64);
+
+/// In `Hot::pending`: no record of the series is in the log yet.
+const UNLOGGED: u32 = 1 << 31;
 
 #[derive(Debug)]
 struct Cold {
@@ -109,7 +114,7 @@ pub(crate) enum Refusal {
 
 impl PartitionCell {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, data: Mutex::new(Partition::default()) }
+        Self { number, dead: AtomicBool::new(false), data: Mutex::new(Partition::default()) }
     }
 }
 
@@ -123,10 +128,6 @@ impl Partition {
         self.rank.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rank.len()
-    }
-
     /// Makes room for a series without samples and returns its row. The ref must be new.
     pub(crate) fn insert(&mut self, low: u8) -> usize {
         let row = self.rank.insert(low);
@@ -136,13 +137,8 @@ impl Partition {
             self.cold.reserve_exact(64);
         }
         let hot = Hot { xor: AppendState::new(), next_at: CUT, chain: Chain::EMPTY, pending: 0 };
-        let cold = Cold {
-            mint: NO_TIME,
-            closed_maxt: NO_TIME,
-            newest: mapped::NONE,
-            last_kind: LastKind::Float,
-            rare: None,
-        };
+        let cold =
+            Cold { mint: NO_TIME, closed_maxt: NO_TIME, newest: mapped::NONE, last_kind: LastKind::Float, rare: None };
         self.hot.insert(row, hot);
         self.cold.insert(row, cold);
         row
@@ -158,8 +154,32 @@ impl Partition {
     #[inline]
     pub(crate) fn unpend(&mut self, row: usize) {
         let pending = &mut self.hot[row].pending;
-        debug_assert!(*pending > 0, "more samples finished than begun");
-        *pending = pending.saturating_sub(1);
+        debug_assert!(*pending & !UNLOGGED > 0, "more samples finished than begun");
+        if *pending & !UNLOGGED > 0 {
+            *pending -= 1;
+        }
+    }
+
+    /// Takes a note back because the sample is in the log now, and so is the series.
+    #[inline]
+    pub(crate) fn commit_one(&mut self, row: usize) {
+        self.unpend(row);
+        self.hot[row].pending &= !UNLOGGED;
+    }
+
+    /// Notes that no record of the series is in the log.
+    pub(crate) fn mark_unlogged(&mut self, row: usize) {
+        self.hot[row].pending |= UNLOGGED;
+    }
+
+    #[inline]
+    pub(crate) fn is_unlogged(&self, row: usize) -> bool {
+        self.hot[row].pending & UNLOGGED != 0
+    }
+
+    /// Which low bytes have a series.
+    pub(crate) fn members(&self) -> Rank {
+        self.rank
     }
 
     /// Time of the newest sample, [`NO_TIME`] without one.
@@ -178,9 +198,12 @@ impl Partition {
     /// Gives a series a chunk that is on disk, behind all it has. `false` (and nothing changed) when it does not lie
     /// behind them in time.
     pub(crate) fn attach(&mut self, row: usize, chunk: Mapped) -> bool {
-        if self.max_time(row) != NO_TIME && chunk.mint <= self.max_time(row) {
+        let newest = self.max_time(row);
+        if newest != NO_TIME && chunk.mint <= newest {
             return false;
         }
+        // Only an alias brings chunks to a series that has samples: what it has ends here.
+        self.finish_open(row);
         let cold = &mut self.cold[row];
         self.mapped.push(&mut cold.newest, chunk);
         cold.closed_maxt = chunk.maxt;
@@ -215,6 +238,3 @@ impl Partition {
         ]
     }
 }
-
-#[cfg(test)]
-mod tests;

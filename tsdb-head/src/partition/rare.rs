@@ -1,6 +1,7 @@
 //! What few series need: open chunks of the other encodings.
 
 use head_chunks::Encoding;
+use tsdb_model::histogram::{FloatHistogram, Histogram};
 
 use super::cut::ChunkRules;
 use super::float::Appended;
@@ -47,6 +48,40 @@ impl Rare {
 }
 
 impl Partition {
+    /// Whether a histogram at `t` would go into the series in order.
+    pub(crate) fn accepts_histogram(
+        &self,
+        row: usize,
+        t: i64,
+        _h: &crate::append::AnyHistogram,
+    ) -> Result<(), Refusal> {
+        if t > self.max_time(row) { Ok(()) } else { Err(Refusal::OutOfOrder) }
+    }
+
+    /// Appends an integer histogram.
+    pub(crate) fn append_histogram(
+        &mut self,
+        _row: usize,
+        _st: i64,
+        _t: i64,
+        _h: &Histogram,
+        _rules: &ChunkRules,
+    ) -> Appended {
+        Appended::Late
+    }
+
+    /// Appends a float histogram.
+    pub(crate) fn append_float_histogram(
+        &mut self,
+        _row: usize,
+        _st: i64,
+        _t: i64,
+        _h: &FloatHistogram,
+        _rules: &ChunkRules,
+    ) -> Appended {
+        Appended::Late
+    }
+
     pub(super) fn has_open_xor2(&self, _row: usize) -> bool {
         false
     }

@@ -53,6 +53,8 @@ impl Partition {
             samples: chunk.samples,
             data: ChunkData::File(chunk.chunk),
         }));
+        // Chunks of an alias may have come to the disk before what was in memory when it appeared.
+        out.sort_by_key(|chunk| std::cmp::Reverse(chunk.mint));
         let mut hidden = view.map_or(0, |view| self.tx.hidden(view, low));
         for chunk in out.iter_mut() {
             let here = hidden.min(chunk.samples.into());

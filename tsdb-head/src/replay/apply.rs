@@ -1,8 +1,8 @@
 //! Taking what the lanes of a round hold: first which series there are, then their samples.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use tsdb_model::SeriesRef;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
 use wal_format::{
-    DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, MmapMarkerBatch, RecordSink, Sample,
-    SampleBatch, SeriesBatch, TombstoneBatch,
+    DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, MmapMarkerBatch, RecordSink,
+    Sample, SampleBatch, SeriesBatch, TombstoneBatch,
 };
 
 use super::report::Counts;

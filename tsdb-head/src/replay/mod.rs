@@ -71,12 +71,7 @@ fn vanished(error: &HeadError) -> bool {
     }
 }
 
-fn open_once(
-    fs: &Fs,
-    dir: &Path,
-    options: &HeadOptions,
-    read_only: bool,
-) -> Result<(Shared, ReplayReport), HeadError> {
+fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Result<(Shared, ReplayReport), HeadError> {
     let min_valid_time = match options.min_valid_time {
         Some(time) => Some(time),
         None => data_dir::min_valid_time(fs, dir)?,
@@ -89,14 +84,7 @@ fn open_once(
     } else {
         ChunkFiles::open(fs.clone(), &chunks_dir, ChunkFileOptions::default())?
     };
-    let shared = Shared::new(
-        fs.clone(),
-        dir,
-        options.clone(),
-        min_valid_time.unwrap_or(i64::MIN),
-        None,
-        files,
-    );
+    let shared = Shared::new(fs.clone(), dir, options.clone(), min_valid_time.unwrap_or(i64::MIN), None, files);
     let chunks = ChunksOnDisk::scan(&shared, &found, &mut report)?;
     report.chunk_files_time = started.elapsed();
     let mut replay = Replay {

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use tsdb_model::SeriesRef;
 use wal_format::{
-    DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, KindSet, MetadataBatch, MmapMarkerBatch, RecordSink,
-    SampleBatch, SeriesBatch, TombstoneBatch,
+    DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, KindSet, MetadataBatch, MmapMarkerBatch,
+    RecordSink, SampleBatch, SeriesBatch, TombstoneBatch,
 };
-use wal_segment::salvage::{Item, SalvageReader};
+use wal_segment::{Item, SalvageReader};
 
 use super::chunk_files::ChunksOnDisk;
 use super::report::{ReplayDamage, ReplayReport};

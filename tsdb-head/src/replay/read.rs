@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
-use wal_segment::salvage::{Item, SalvageReader};
 use wal_segment::{FrameFault, Location, LogReader, ReadError, SegmentRef};
+use wal_segment::{Item, SalvageReader};
 
+use super::Replay;
 use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
-use super::Replay;
 use crate::HeadError;
 
 /// Bytes of log per lane and round: 1 to 4 MiB did equally well, and less memory is better.
@@ -64,7 +64,11 @@ impl Worker<'_> {
     }
 }
 
-fn undecodable(dir: &std::path::Path, position: wal_segment::Position, error: &wal_format::DecodeError) -> ReplayDamage {
+fn undecodable(
+    dir: &std::path::Path,
+    position: wal_segment::Position,
+    error: &wal_format::DecodeError,
+) -> ReplayDamage {
     let at = Location {
         dir: dir.to_owned(),
         segment: position.segment,
@@ -79,10 +83,10 @@ impl Replay<'_> {
     pub(super) fn read(&mut self, segments: &[SegmentRef], live: bool) -> Result<(), HeadError> {
         let Some(last) = segments.last() else { return Ok(()) };
         let threads = self.shared.options.threads();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| HeadError::Io {
-            path: last.path.clone(),
-            source: std::io::Error::other(error),
-        })?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|error| HeadError::Io { path: last.path.clone(), source: std::io::Error::other(error) })?;
         pool.install(|| self.rounds(segments, threads, live))
     }
 
@@ -110,7 +114,7 @@ impl Replay<'_> {
                     .for_each(|(worker, block)| worker.read(block, replay));
             }
             // The lanes up to the first that did not come to its block's end.
-            let (used, stop) = judge(&mut workers[..round.len()], &mut seams);
+            let (used, stop) = judge(&mut workers[..round.len()], round, &mut seams);
             self.apply_workers(&mut workers[..used])?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
@@ -232,18 +236,17 @@ enum Stop {
 }
 
 /// How many of the workers' lanes are to be used, and what is to be done then.
-fn judge(workers: &mut [Worker<'_>], seams: &mut Seams) -> (usize, Option<Stop>) {
+fn judge(workers: &mut [Worker<'_>], round: &[BlockRef], seams: &mut Seams) -> (usize, Option<Stop>) {
     let mut before: Option<(usize, u64)> = None;
     for (i, worker) in workers.iter_mut().enumerate() {
         let end = match worker.outcome.end.take() {
             Some(Ok(end)) => end,
             Some(Err(error)) => {
-                let segment = before.map_or(0, |(segment, _)| segment);
-                return (i, Some(Stop::Damage { error, from: 0, segment }));
+                return (i, Some(Stop::Damage { error, from: 0, segment: round[i].segment }));
             }
             None => return (i, None),
         };
-        let segment = end.block().segment;
+        let segment = round[i].segment;
         let read_before = before.filter(|&(s, _)| s == segment).map_or(0, |(_, end)| end);
         match seams.join(end) {
             // What this lane read does not follow what the one before it read.
