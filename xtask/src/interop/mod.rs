@@ -23,6 +23,7 @@ mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
 mod protocol;
+mod records;
 mod reference;
 mod text;
 pub(crate) mod wire;
@@ -36,6 +37,7 @@ pub(crate) use reference::{Answer, Reference};
 const LAYERS: &[(&str, &[Row])] = &[
     ("protocol", protocol::ROWS),
     ("text", text::ROWS),
+    ("records", records::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
 ];
