@@ -19,6 +19,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod checkpoint;
+mod chunks;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
@@ -38,6 +39,7 @@ const LAYERS: &[(&str, &[Row])] = &[
     ("protocol", protocol::ROWS),
     ("text", text::ROWS),
     ("records", records::ROWS),
+    ("chunks", chunks::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
 ];
