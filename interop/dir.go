@@ -158,8 +158,9 @@ func appendOne(app storage.Appender, e *entry) (storage.SeriesRef, error) {
 	return 0, fmt.Errorf("no such kind of entry: %d", e.kind)
 }
 
-// appendTo appends entries in one transaction and returns the reasons of the refused ones by their index.
-func appendTo(db *tsdb.DB, entries []entry, second bool) (map[int]string, error) {
+// appendTo appends entries in one transaction and returns the reasons of the refused ones by their index. The process dies
+// so many microseconds after the commit began, unless that is negative.
+func appendTo(db *tsdb.DB, entries []entry, second bool, killMicros int64) (map[int]string, error) {
 	refused := map[int]string{}
 	if second {
 		app := db.AppenderV2(context.Background())
@@ -169,6 +170,7 @@ func appendTo(db *tsdb.DB, entries []entry, second bool) (map[int]string, error)
 				refused[i] = refusalName(err)
 			}
 		}
+		killAfter(killMicros)
 		return refused, app.Commit()
 	}
 	app := db.Appender(context.Background())
@@ -177,7 +179,19 @@ func appendTo(db *tsdb.DB, entries []entry, second bool) (map[int]string, error)
 			refused[i] = refusalName(err)
 		}
 	}
+	killAfter(killMicros)
 	return refused, app.Commit()
+}
+
+// killAfter ends this process by SIGKILL after some time, whatever it is doing then.
+func killAfter(micros int64) {
+	if micros < 0 {
+		return
+	}
+	go func() {
+		time.Sleep(time.Duration(micros) * time.Microsecond)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}()
 }
 
 func entriesOf(payload []byte) ([]entry, error) {
@@ -293,12 +307,13 @@ func init() {
 		return resp, nil
 	})
 	// Appends the payload's entries, "per_commit" of them in one transaction (0 = all). Answers the reasons of the
-	// refused ones by their index.
+	// refused ones by their index. With "kill_micros" the process kills itself that long after the first commit began.
 	registerDB("dir.append", func(d *openDir, req *Request) (*Response, error) {
-		var args struct {
-			PerCommit int  `json:"per_commit"`
-			Second    bool `json:"appender_v2"`
-		}
+		args := struct {
+			PerCommit  int   `json:"per_commit"`
+			Second     bool  `json:"appender_v2"`
+			KillMicros int64 `json:"kill_micros"`
+		}{KillMicros: -1}
 		if err := req.Decode(&args); err != nil {
 			return nil, err
 		}
@@ -312,7 +327,7 @@ func init() {
 		}
 		refused := map[int]string{}
 		for at := 0; at < len(entries); at += per {
-			some, err := appendTo(d.db, entries[at:min(at+per, len(entries))], args.Second)
+			some, err := appendTo(d.db, entries[at:min(at+per, len(entries))], args.Second, args.KillMicros)
 			if err != nil {
 				return &Response{Fields: map[string]any{"committed": at}}, err
 			}
@@ -373,20 +388,6 @@ func init() {
 		}
 		resp, err := dumpReadOnly(ro, args)
 		return resp, errors.Join(err, ro.Close())
-	})
-	// Kills this process by SIGKILL after some time, whatever it is doing then.
-	register("dir.kill_after", func(req *Request) (*Response, error) {
-		var args struct {
-			Micros int64 `json:"micros"`
-		}
-		if err := req.Decode(&args); err != nil {
-			return nil, err
-		}
-		go func() {
-			time.Sleep(time.Duration(args.Micros) * time.Microsecond)
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		}()
-		return nil, nil
 	})
 }
 

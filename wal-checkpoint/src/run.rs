@@ -65,9 +65,7 @@ pub fn checkpoint(
     let target = options.publish_in.as_deref().unwrap_or(source.dir);
     remove_temporaries(source.fs, target)?;
     let path = target.join(layout::checkpoint_name(to));
-    // One thread means: every operation in one order.
-    let background_sync = options.threads != 1;
-    let log = LogOptions { segment_size: options.segment_size, background_sync, ..LogOptions::default() };
+    let log = LogOptions { segment_size: options.segment_size, ..LogOptions::default() };
     let output = Output::new(Draft::create(source.fs, &path, log)?, options.compression);
     let mut run = Run {
         source,

@@ -16,6 +16,7 @@ mod edges;
 mod fuzz;
 mod goldens;
 mod interop;
+mod serve;
 mod sh;
 mod test;
 mod tidy;
@@ -36,6 +37,9 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Crash(crash::Args),
+    /// Our side of `interop`, over the protocol
+    #[command(hide = true)]
+    Serve,
 }
 
 fn main() -> ExitCode {
@@ -57,5 +61,6 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Fuzz(args) => fuzz::run(args),
         Command::Crash(args) => crash::run(args),
+        Command::Serve => serve::run(),
     }
 }

@@ -10,12 +10,15 @@
 //! Machines are shared and noisy, so only ratios of one run count: both sides work on the same data, alternately, and the
 //! median of the pairwise ratios is what is reported.
 
-use anyhow::{Result, bail};
+use std::time::SystemTime;
+
+use anyhow::{Result, ensure};
 use benches::workload::{Values, Workload};
 use serde_json::json;
 
 use crate::sh;
 
+mod publish;
 mod versus;
 mod wal_segment;
 
@@ -32,12 +35,71 @@ pub(crate) struct Args {
     /// Run the reference and ours alternately on the same data, report ratios
     #[arg(long)]
     versus: bool,
+    /// Run both and write the figures, losses included, to docs/benchmarks/<crate>.md
+    #[arg(long, conflicts_with_all = ["versus", "filter"])]
+    publish: bool,
     /// Pairs of runs of each contest
     #[arg(long, default_value_t = 7)]
     pairs: usize,
     /// Only contests (or criterion benchmarks) whose name contains this
     #[arg(long)]
     filter: Option<String>,
+    /// Names the layers that have something to measure
+    #[arg(long)]
+    list: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let layers = layers()?;
+    if args.list {
+        for layer in &layers {
+            println!("{layer:<16} {}", contests(layer).iter().map(|c| c.name).collect::<Vec<_>>().join("; "));
+        }
+        return Ok(());
+    }
+    let wanted: Vec<&String> =
+        layers.iter().filter(|l| args.layer.as_ref().is_none_or(|wanted| wanted == *l)).collect();
+    ensure!(!wanted.is_empty(), "nothing to measure in {:?}; there are {}", args.layer, layers.join(", "));
+    for layer in wanted {
+        let since = SystemTime::now();
+        if !args.versus {
+            criterion(layer, args.filter.as_deref())?;
+        }
+        if args.versus || args.publish {
+            let outcomes = versus::run(layer, contests(layer), args.pairs, args.filter.as_deref())?;
+            if args.publish {
+                publish::publish(layer, &outcomes, args.pairs, since)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Crates with criterion benchmarks or contests.
+fn layers() -> Result<Vec<String>> {
+    let mut names: Vec<String> = LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for entry in std::fs::read_dir(sh::root().join("benches/benches"))? {
+        let path = entry?.path();
+        names.extend(path.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn contests(layer: &str) -> &'static [Contest] {
+    LAYERS.iter().find(|(name, _)| *name == layer).map_or(&[], |(_, contests)| contests)
+}
+
+/// Runs the criterion target of a layer, if it has one.
+fn criterion(layer: &str, filter: Option<&str>) -> Result<()> {
+    let target = layer.replace('-', "_");
+    if !sh::root().join(format!("benches/benches/{target}.rs")).exists() {
+        return Ok(());
+    }
+    let mut cargo = sh::cargo();
+    cargo.args(["bench", "--package", "benches", "--bench", &target, "--"]).args(filter);
+    sh::run(&mut cargo)
 }
 
 /// A workload as the reference's operations take it.
@@ -51,25 +113,4 @@ pub(crate) fn arguments(workload: &Workload) -> serde_json::Value {
         "series": workload.series, "scrapes": workload.scrapes, "interval": workload.interval, "start": workload.start,
         "values": values, "churn": workload.churn, "seed": workload.seed,
     })
-}
-
-pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.versus {
-        for (layer, contests) in LAYERS.iter().filter(|(name, _)| args.layer.as_deref().is_none_or(|l| l == *name)) {
-            versus::run(layer, contests, args.pairs, args.filter.as_deref())?;
-        }
-        return Ok(());
-    }
-    let mut cargo = sh::cargo();
-    cargo.args(["bench", "--package", "benches"]);
-    if let Some(layer) = &args.layer {
-        let target = layer.replace('-', "_");
-        if !sh::root().join(format!("benches/benches/{target}.rs")).exists() {
-            bail!("no benchmarks of {layer}: benches/benches/{target}.rs does not exist");
-        }
-        cargo.args(["--bench", &target]);
-    }
-    cargo.arg("--");
-    cargo.args(&args.filter);
-    sh::run(&mut cargo)
 }

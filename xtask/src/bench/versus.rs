@@ -86,7 +86,7 @@ pub(crate) struct Outcome {
     /// Median pairwise ratio of CPU time.
     pub(crate) cpu_ratio: f64,
     /// Median peak resident sets, where both sides ran in processes of their own.
-    pub(crate) peak_rss: Option<(u64, u64)>,
+    pub(crate) memory: Option<(u64, u64)>,
 }
 
 impl Arena {
@@ -143,7 +143,7 @@ impl Outcome {
             ours: median(&of(&|(_, ours)| ours.nanos_per_unit())),
             ratio: (median(&ratios), ratios[0], ratios[ratios.len() - 1]),
             cpu_ratio: median(&cpu),
-            peak_rss: rss(|(theirs, _)| theirs.peak_rss).zip(rss(|(_, ours)| ours.peak_rss)),
+            memory: rss(|(theirs, _)| theirs.peak_rss).zip(rss(|(_, ours)| ours.peak_rss)),
         }
     }
 

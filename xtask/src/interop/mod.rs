@@ -19,12 +19,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod checkpoint;
-mod chunks;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
 mod protocol;
-mod records;
 mod reference;
 mod text;
 pub(crate) mod wire;
@@ -38,8 +36,6 @@ pub(crate) use reference::{Answer, Reference};
 const LAYERS: &[(&str, &[Row])] = &[
     ("protocol", protocol::ROWS),
     ("text", text::ROWS),
-    ("records", records::ROWS),
-    ("chunks", chunks::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
 ];

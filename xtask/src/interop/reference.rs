@@ -103,11 +103,22 @@ impl Reference {
 
     /// As [`start`](Self::start), with a say in the command: environment such as `GOGC`, a CPU limit.
     pub(crate) fn start_with(adjust: impl FnOnce(&mut Command)) -> Result<Self> {
-        let complaints = tempfile::tempfile().context("cannot make a temporary file")?;
         let mut command = Command::new(binary()?);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints.try_clone()?);
         adjust(&mut command);
-        let mut child = command.spawn().context("cannot start the reference")?;
+        Self::spawn(command)
+    }
+
+    /// A process of ours that answers the `dir.*` operations the same way (serve.rs): a row can then ask, and kill, both.
+    pub(crate) fn ourselves() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let complaints = tempfile::tempfile().context("cannot make a temporary file")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints.try_clone()?);
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let requests = child.stdin.take().map(BufWriter::new);
         let answers = BufReader::new(child.stdout.take().context("no standard output")?);
         Ok(Self { child, requests, answers, complaints })

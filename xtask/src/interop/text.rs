@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use exposition::{Entry, Exemplar, Expected, OpenMetrics, Pairs, Sample};
+use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::Rng;
 use serde_json::json;
 
 use super::wire::{WireReader, join, split};
@@ -20,7 +20,11 @@ use crate::sh;
 mod pages;
 
 pub(super) const ROWS: &[Row] = &[
-    Row { name: "scrapes", about: "recorded pages of real exporters, whole, cut short and with bytes changed", run: scrapes },
+    Row {
+        name: "scrapes",
+        about: "recorded pages of real exporters, whole, cut short and with bytes changed",
+        run: scrapes,
+    },
     Row { name: "random", about: "random pages of both formats, sound and broken", run: random },
 ];
 
@@ -39,11 +43,26 @@ type Labels = Vec<(Vec<u8>, Vec<u8>)>;
 /// An entry, in the same words for both sides.
 #[derive(Debug, Clone, PartialEq)]
 enum Line {
-    Type { name: Vec<u8>, kind: String },
-    Help { name: Vec<u8>, text: Vec<u8> },
-    Unit { name: Vec<u8>, unit: Vec<u8> },
+    Type {
+        name: Vec<u8>,
+        kind: String,
+    },
+    Help {
+        name: Vec<u8>,
+        text: Vec<u8>,
+    },
+    Unit {
+        name: Vec<u8>,
+        unit: Vec<u8>,
+    },
     Comment(Vec<u8>),
-    Sample { labels: Labels, value: u64, timestamp: Option<i64>, exemplar: Option<(Labels, u64, Option<i64>)>, start: i64 },
+    Sample {
+        labels: Labels,
+        value: u64,
+        timestamp: Option<i64>,
+        exemplar: Option<(Labels, u64, Option<i64>)>,
+        start: i64,
+    },
 }
 
 /// How a page ends.
@@ -125,16 +144,53 @@ fn random(session: &mut Session) -> Result<()> {
 
 /// What the random pages have to contain: each at least 50 times, also in a quick run.
 const REQUIRED: &[&str] = &[
-    "pages accepted", "pages refused", "Text type", "Text help", "Text comment", "Text sample", "OpenMetrics type",
-    "OpenMetrics help", "OpenMetrics unit", "OpenMetrics sample", "sample with a timestamp", "sample with an exemplar",
-    "exemplar with a timestamp", "sample with a start timestamp", "value NaN", "value infinite", "value subnormal",
-    "value minus zero", "label with an empty value", "label repeated", "label not ASCII", "name not legacy",
-    "bound brought to one form", "refused: StartOfLine", "refused: MetadataKeyword", "refused: MetadataName",
-    "refused: MetadataText", "refused: MetricType", "refused: UnitSuffix", "refused: Utf8Help", "refused: Utf8Value",
-    "refused: LabelName", "refused: Equal", "refused: LabelValue", "refused: CommaOrBrace", "refused: MetricName",
-    "refused: OneMetricName", "refused: Value", "refused: Float", "refused: Milliseconds", "refused: Seconds",
-    "refused: TimestampOrEnd", "refused: TimestampExemplarOrEnd", "refused: ExemplarOrEnd", "refused: EndOfLine",
-    "refused: EofLine", "refused: NothingAfterEof",
+    "pages accepted",
+    "pages refused",
+    "Text type",
+    "Text help",
+    "Text comment",
+    "Text sample",
+    "OpenMetrics type",
+    "OpenMetrics help",
+    "OpenMetrics unit",
+    "OpenMetrics sample",
+    "sample with a timestamp",
+    "sample with an exemplar",
+    "exemplar with a timestamp",
+    "sample with a start timestamp",
+    "value NaN",
+    "value infinite",
+    "value subnormal",
+    "value minus zero",
+    "label with an empty value",
+    "label repeated",
+    "label not ASCII",
+    "name not legacy",
+    "bound brought to one form",
+    "refused: StartOfLine",
+    "refused: MetadataKeyword",
+    "refused: MetadataName",
+    "refused: MetadataText",
+    "refused: MetricType",
+    "refused: UnitSuffix",
+    "refused: Utf8Help",
+    "refused: Utf8Value",
+    "refused: LabelName",
+    "refused: Equal",
+    "refused: LabelValue",
+    "refused: CommaOrBrace",
+    "refused: MetricName",
+    "refused: OneMetricName",
+    "refused: Value",
+    "refused: Float",
+    "refused: Milliseconds",
+    "refused: Seconds",
+    "refused: TimestampOrEnd",
+    "refused: TimestampExemplarOrEnd",
+    "refused: ExemplarOrEnd",
+    "refused: EndOfLine",
+    "refused: EofLine",
+    "refused: NothingAfterEof",
 ];
 
 fn random_page(rng: &mut StdRng) -> (Format, Vec<u8>) {
@@ -154,13 +210,19 @@ fn check(reference: &mut Reference, pages: &[(Format, Vec<u8>)], coverage: &mut 
     check_as(Format::OpenMetrics, reference, &of(Format::OpenMetrics), coverage)?;
     let starts = of(Format::OpenMetricsStarts);
     let accepted = check_as(Format::OpenMetrics, reference, &starts, coverage)?;
-    let starts: Vec<_> = starts.into_iter().zip(accepted).filter_map(|(page, accepted)| accepted.then_some(page)).collect();
+    let starts: Vec<_> =
+        starts.into_iter().zip(accepted).filter_map(|(page, accepted)| accepted.then_some(page)).collect();
     check_as(Format::OpenMetricsStarts, reference, &starts, coverage)?;
     Ok(())
 }
 
 /// Returns which pages both accept.
-fn check_as(format: Format, reference: &mut Reference, pages: &[&Vec<u8>], coverage: &mut Coverage) -> Result<Vec<bool>> {
+fn check_as(
+    format: Format,
+    reference: &mut Reference,
+    pages: &[&Vec<u8>],
+    coverage: &mut Coverage,
+) -> Result<Vec<bool>> {
     let name = if format == Format::Text { "text" } else { "openmetrics" };
     let args = json!({"format": name, "starts": format == Format::OpenMetricsStarts});
     let answer = reference.call("text.parse", args, &join(pages))?;
@@ -203,8 +265,13 @@ fn compare(ours: &Parsed, theirs: &Parsed, coverage: &mut Coverage) -> Result<()
         }
         (End::Page, End::Page) if our_count == their_count => {}
         (End::Error(_), End::Error(_)) if our_count == their_count => {}
-        (End::Error(_), End::Error(_)) if our_count + 1 == their_count && matches!(theirs.lines.last(), Some(Line::Sample { .. })) => {
-            coverage.allowed("sample-before-its-error", "a sample is handed out and the rest of its line refused afterwards");
+        (End::Error(_), End::Error(_))
+            if our_count + 1 == their_count && matches!(theirs.lines.last(), Some(Line::Sample { .. })) =>
+        {
+            coverage.allowed(
+                "sample-before-its-error",
+                "a sample is handed out and the rest of its line refused afterwards",
+            );
         }
         _ if ours.expected == Some(Expected::Seconds) && our_count <= their_count => {
             coverage.allowed(RANGE.0, RANGE.1);
@@ -242,7 +309,10 @@ fn compare_lines(ours: &Line, theirs: &Line, coverage: &mut Coverage) -> Result<
             name.clone_from(our);
             coverage.allowed("metadata-name", "a quoted name keeps its escapes on metadata, not on samples");
         }
-        (Line::Sample { labels, exemplar, start, .. }, Line::Sample { labels: our, exemplar: ours, start: our_start, .. }) => {
+        (
+            Line::Sample { labels, exemplar, start, .. },
+            Line::Sample { labels: our, exemplar: ours, start: our_start, .. },
+        ) => {
             let blanks = |byte: &u8| matches!(byte, b' ' | b'\t');
             let mut names = labels.iter_mut().filter(|label| label.0 == b"__name__" && !our.contains(label));
             if let Some((_, value)) = names.find(|(_, value)| value.first().is_some_and(blanks)) {
@@ -381,7 +451,8 @@ fn count(format: Format, parsed: &Parsed, coverage: &mut Coverage) {
 fn count_sample(line: &Line, coverage: &mut Coverage) {
     let Line::Sample { labels, value, timestamp, exemplar, start } = line else { return };
     let value = f64::from_bits(*value);
-    let one_form = |(name, value): &(Vec<u8>, Vec<u8>)| matches!(&name[..], b"le" | b"quantile") && value.ends_with(b".0");
+    let one_form =
+        |(name, value): &(Vec<u8>, Vec<u8>)| matches!(&name[..], b"le" | b"quantile") && value.ends_with(b".0");
     let cases = [
         ("sample with a timestamp", timestamp.is_some()),
         ("sample with an exemplar", exemplar.is_some()),
@@ -407,7 +478,8 @@ fn read_answer(item: &[u8]) -> Result<Parsed> {
     let mut lines = Vec::new();
     let end = loop {
         match reader.u8()? {
-            0 => lines.push(Line::Type { name: reader.item()?.to_vec(), kind: String::from_utf8(reader.item()?.to_vec())? }),
+            0 => lines
+                .push(Line::Type { name: reader.item()?.to_vec(), kind: String::from_utf8(reader.item()?.to_vec())? }),
             1 => lines.push(Line::Help { name: reader.item()?.to_vec(), text: reader.item()?.to_vec() }),
             2 => lines.push(read_sample(&mut reader)?),
             3 => lines.push(Line::Comment(reader.item()?.to_vec())),

@@ -31,7 +31,13 @@ enum Shape {
 impl Scrapes {
     /// A few dozen series, at a random moment of the last half century.
     pub(crate) fn new(rng: &mut StdRng) -> Self {
-        let series = (0..rng.random_range(1..40)).map(|n| {
+        let count = rng.random_range(1..40);
+        Self::with_series(rng, count)
+    }
+
+    /// As many series as one wants.
+    pub(crate) fn with_series(rng: &mut StdRng, count: usize) -> Self {
+        let series = (0..count).map(|n| {
             let shape = *[Shape::Counter, Shape::Gauge, Shape::Constant, Shape::Wild].choose(rng).expect("not empty");
             (labels(rng, n), shape, f64::from(rng.random_range(0..1000_u32)))
         });

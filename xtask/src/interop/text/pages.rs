@@ -60,7 +60,18 @@ impl Pages<'_> {
     fn block(&mut self, page: &mut Vec<u8>) {
         self.family = self.name();
         self.kind = if self.openmetrics {
-            self.pick(&["counter", "counter", "gauge", "histogram", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"])
+            self.pick(&[
+                "counter",
+                "counter",
+                "gauge",
+                "histogram",
+                "histogram",
+                "gaugehistogram",
+                "summary",
+                "info",
+                "stateset",
+                "unknown",
+            ])
         } else {
             self.pick(&["counter", "gauge", "histogram", "histogram", "summary", "untyped"])
         };
@@ -86,7 +97,16 @@ impl Pages<'_> {
 
     fn name(&mut self) -> String {
         let legacy = ["m", "http_requests", "a:b", "up", "_x", "rpc_seconds", "A9"];
-        let quoted = ["\"m.x\"", "\"with space\"", "\"esc\\\"q\\\\\"", "\"ü\"", "\"new\\nline\"", "\"\"", "\"_seconds\"", "\"raw\nline\""];
+        let quoted = [
+            "\"m.x\"",
+            "\"with space\"",
+            "\"esc\\\"q\\\\\"",
+            "\"ü\"",
+            "\"new\\nline\"",
+            "\"\"",
+            "\"_seconds\"",
+            "\"raw\nline\"",
+        ];
         if self.chance(0.75) { self.pick(&legacy).into() } else { self.pick(&quoted).into() }
     }
 
@@ -100,25 +120,54 @@ impl Pages<'_> {
 
     fn metadata(&mut self, page: &mut Vec<u8>) {
         if !self.openmetrics && self.chance(0.2) {
-            let comment = ["# plain", "#", "#HELP x y", "# HELP", "# TYPEm counter", "  ", "", "#\t HELPER", "# UNIT m s", "# \\\"é"];
+            let comment = [
+                "# plain",
+                "#",
+                "#HELP x y",
+                "# HELP",
+                "# TYPEm counter",
+                "  ",
+                "",
+                "#\t HELPER",
+                "# UNIT m s",
+                "# \\\"é",
+            ];
             page.extend_from_slice(self.pick(&comment).as_bytes());
             page.push(b'\n');
             return;
         }
-        let keyword = if self.openmetrics { self.pick(&["HELP", "TYPE", "TYPE", "UNIT", "UNIT"]) } else { self.pick(&["HELP", "TYPE"]) };
-        let name = if self.chance(0.02) { self.pick(&["", "9x", "\"open", "-"]).to_owned() } else { self.family.clone() };
+        let keyword = if self.openmetrics {
+            self.pick(&["HELP", "TYPE", "TYPE", "UNIT", "UNIT"])
+        } else {
+            self.pick(&["HELP", "TYPE"])
+        };
+        let name =
+            if self.chance(0.02) { self.pick(&["", "9x", "\"open", "-"]).to_owned() } else { self.family.clone() };
         let parts = [self.blanks(), keyword, self.blanks(), &name];
         page.push(b'#');
         parts.iter().for_each(|part| page.extend_from_slice(part.as_bytes()));
         if !self.chance(0.02) {
-            page.extend_from_slice(if self.openmetrics { self.blanks() } else { self.pick(&[" ", " ", " ", "\t", "-"]) }.as_bytes());
+            page.extend_from_slice(
+                if self.openmetrics { self.blanks() } else { self.pick(&[" ", " ", " ", "\t", "-"]) }.as_bytes(),
+            );
         }
         match keyword {
-            "TYPE" if self.chance(0.03) => page.extend_from_slice(self.pick(&["", "Counter", "counter ", "info ", " gauge"]).as_bytes()),
+            "TYPE" if self.chance(0.03) => {
+                page.extend_from_slice(self.pick(&["", "Counter", "counter ", "info ", " gauge"]).as_bytes())
+            }
             "TYPE" => page.extend_from_slice(self.kind.as_bytes()),
             "UNIT" => page.extend_from_slice(self.pick(&["seconds", "", "seconds", "bytes", "x"]).as_bytes()),
             _ => {
-                let text: [&[u8]; 8] = [b"some help", b"", b"a\\nb\\\\c\\\"d", "größe 世界".as_bytes(), b"bad \xff", b" two  blanks ", b"nul\0here", b"\t"];
+                let text: [&[u8]; 8] = [
+                    b"some help",
+                    b"",
+                    b"a\\nb\\\\c\\\"d",
+                    "größe 世界".as_bytes(),
+                    b"bad \xff",
+                    b" two  blanks ",
+                    b"nul\0here",
+                    b"\t",
+                ];
                 page.extend_from_slice(text.choose(self.rng).expect("some"));
             }
         }
@@ -141,7 +190,19 @@ impl Pages<'_> {
             let name = if index == 0 && self.chance(0.5) {
                 bound
             } else {
-                self.pick(&["a", "b", "code", "_z", "A9", "\"quoted\"", "\"q.x\"", "\"é\"", "\"e\\\"s\"", "__name__", "\"le\""])
+                self.pick(&[
+                    "a",
+                    "b",
+                    "code",
+                    "_z",
+                    "A9",
+                    "\"quoted\"",
+                    "\"q.x\"",
+                    "\"é\"",
+                    "\"e\\\"s\"",
+                    "__name__",
+                    "\"le\"",
+                ])
             };
             let name = if self.chance(0.004) { self.pick(&["", "1a", "a-b", "\"open"]) } else { name };
             out.extend_from_slice(name.as_bytes());
@@ -150,7 +211,11 @@ impl Pages<'_> {
                 out.push(b'=');
             }
             self.pad(&mut out);
-            if name == bound { self.bound(&mut out) } else { self.label_value(&mut out) }
+            if name == bound {
+                self.bound(&mut out)
+            } else {
+                self.label_value(&mut out)
+            }
             self.pad(&mut out);
         }
         if count > 0 && self.chance(0.1) {
@@ -167,12 +232,26 @@ impl Pages<'_> {
 
     fn label_value(&mut self, out: &mut Vec<u8>) {
         let values: [&[u8]; 14] = [
-            b"x", b"", b"200", "über".as_bytes(), b"a\\nb", b"q\\\"q", b"back\\\\slash", b"odd\\t\\x", b"nul\0in", b"{},=#",
-            b"raw\nfeed", b" ", b"esc\\\0\"x", b"bad\xc3",
+            b"x",
+            b"",
+            b"200",
+            "über".as_bytes(),
+            b"a\\nb",
+            b"q\\\"q",
+            b"back\\\\slash",
+            b"odd\\t\\x",
+            b"nul\0in",
+            b"{},=#",
+            b"raw\nfeed",
+            b" ",
+            b"esc\\\0\"x",
+            b"bad\xc3",
         ];
         let common = self.chance(0.8);
         out.push(b'"');
-        out.extend_from_slice(if common { values[..8].choose(self.rng) } else { values.choose(self.rng) }.expect("some"));
+        out.extend_from_slice(
+            if common { values[..8].choose(self.rng) } else { values.choose(self.rng) }.expect("some"),
+        );
         if !self.chance(0.004) {
             out.push(b'"');
         }
@@ -180,8 +259,32 @@ impl Pages<'_> {
 
     fn bound(&mut self, out: &mut Vec<u8>) {
         let bounds = [
-            "1", "0.5", "+Inf", "1e6", "1.0", "0x1p-2", "0x1.fffffffffffff8p0", "1_000", "0X1P+4", "nan", "inf", "1e400", "-0", "0x1p-1075",
-            "abc", "123456789", "0.00001", "0x1p2000", "5e-324", "0x.8p1", "1__0", "-Infinity", "\\n1", "0x1_0p0", "100000", "1e21",
+            "1",
+            "0.5",
+            "+Inf",
+            "1e6",
+            "1.0",
+            "0x1p-2",
+            "0x1.fffffffffffff8p0",
+            "1_000",
+            "0X1P+4",
+            "nan",
+            "inf",
+            "1e400",
+            "-0",
+            "0x1p-1075",
+            "abc",
+            "123456789",
+            "0.00001",
+            "0x1p2000",
+            "5e-324",
+            "0x.8p1",
+            "1__0",
+            "-Infinity",
+            "\\n1",
+            "0x1_0p0",
+            "100000",
+            "1e21",
         ];
         out.push(b'"');
         out.extend_from_slice(self.pick(&bounds).as_bytes());
@@ -235,7 +338,20 @@ impl Pages<'_> {
         }
         if self.chance(0.3) {
             page.extend_from_slice(self.blanks().as_bytes());
-            let time = if self.openmetrics { self.seconds() } else { self.pick(&["0", "1395066363000", "99999999999999999999", "12a", "-5", "9223372036854775807", "1 2", "1 x"]) };
+            let time = if self.openmetrics {
+                self.seconds()
+            } else {
+                self.pick(&[
+                    "0",
+                    "1395066363000",
+                    "99999999999999999999",
+                    "12a",
+                    "-5",
+                    "9223372036854775807",
+                    "1 2",
+                    "1 x",
+                ])
+            };
             page.extend_from_slice(time.as_bytes());
         } else if !self.openmetrics && self.chance(0.1) {
             page.extend_from_slice(self.blanks().as_bytes());
@@ -272,13 +388,50 @@ impl Pages<'_> {
     }
 
     fn seconds(&mut self) -> &'static str {
-        self.pick(&["1", "1520879607.789", "-0.0019", "1e3", "1.7952328254111722e+09", "0", "1e300", "NaN", "+Inf", "x", "-1e16", "9223372036854775.5"])
+        self.pick(&[
+            "1",
+            "1520879607.789",
+            "-0.0019",
+            "1e3",
+            "1.7952328254111722e+09",
+            "0",
+            "1e300",
+            "NaN",
+            "+Inf",
+            "x",
+            "-1e16",
+            "9223372036854775.5",
+        ])
     }
 
     fn value(&mut self) -> String {
         let odd = [
-            "NaN", "nan", "+Inf", "-Inf", "inf", "Infinity", "-0", "0", "1e308", "5e-324", "-2.5e-310", "1e400", "0x1p1", "1_0", "+nan", "", "abc",
-            ".5", "5.", "-.5e-3", "1e", "+1", "0.1e+2", "1797693134862315700000000000000000000000000", "1#", "18446744073709551616",
+            "NaN",
+            "nan",
+            "+Inf",
+            "-Inf",
+            "inf",
+            "Infinity",
+            "-0",
+            "0",
+            "1e308",
+            "5e-324",
+            "-2.5e-310",
+            "1e400",
+            "0x1p1",
+            "1_0",
+            "+nan",
+            "",
+            "abc",
+            ".5",
+            "5.",
+            "-.5e-3",
+            "1e",
+            "+1",
+            "0.1e+2",
+            "1797693134862315700000000000000000000000000",
+            "1#",
+            "18446744073709551616",
         ];
         match self.rng.random_range(0..10) {
             0..3 => self.pick(&odd).into(),
