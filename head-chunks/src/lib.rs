@@ -12,7 +12,7 @@
 //!     appender.append(t, value)?;
 //! }
 //! let bytes = appender.to_bytes();
-//! assert_eq!(bytes.len(), 20);
+//! assert_eq!(bytes.len(), 16);
 //! let samples: Vec<_> = XorIter::new(&bytes)?.collect::<Result<_, _>>()?;
 //! assert_eq!(samples, [(0, 12.0), (15_000, 12.0), (30_000, 24.5)]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,10 +1,8 @@
 //! What every command is given: how to print, and through which file system to read.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
-use anyhow::{Result, bail};
-use tsdb_vfs::{FileKind, Fs, RealFs};
+use tsdb_vfs::{Fs, RealFs};
 
 use crate::times::Stamp;
 
@@ -90,24 +88,6 @@ impl Context {
             .with_target(false)
             .without_time()
             .init();
-    }
-
-    /// Fails unless `dir` is a directory that looks like a Prometheus data directory: it holds at least one of `wal`,
-    /// `wbl`, `chunks_head`, a block or a snapshot. Working on any other directory would be a mistake of the caller.
-    pub(crate) fn require_data_dir(&self, dir: &Path) -> Result<()> {
-        let entries = match self.fs.list(dir) {
-            Ok(entries) => entries,
-            Err(error) => bail!("{}: {error}", dir.display()),
-        };
-        let known = entries.iter().any(|entry| {
-            let name = entry.name.to_string_lossy();
-            matches!(entry.kind, FileKind::Dir)
-                && (matches!(&*name, "wal" | "wbl" | "chunks_head") || name.starts_with("chunk_snapshot."))
-        });
-        if !known {
-            bail!("{}: not a Prometheus data directory (no wal, wbl, chunks_head or snapshot in it)", dir.display());
-        }
-        Ok(())
     }
 
     fn stderr_line(&self, line: std::fmt::Arguments<'_>) {

@@ -9,6 +9,8 @@ mod exit;
 mod interrupt;
 mod output;
 mod progress;
+mod selector;
+mod source;
 mod times;
 #[allow(dead_code)] // used by `bench ingest`
 mod workload;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use head_chunks::Encoding;
 use head_chunks::files::ChunkRef;
+use head_chunks::histogram::HistogramIter;
 use head_chunks::xor::XorIter;
+use head_chunks::xor2::Xor2Iter;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
 use tsdb_model::{Labels, SeriesRef};
 
@@ -189,7 +191,23 @@ impl Series {
                 let float = |(t, v)| Sample { t, start: 0, value: Value::Float(v) };
                 Ok(samples.take(visible).map(|sample| sample.map(float).map_err(broken)).collect())
             }
-            _ => Ok(Vec::new()),
+            Encoding::Xor2 => {
+                let samples = Xor2Iter::new(&raw.bytes).map_err(broken)?;
+                let float = |(t, v, start)| Sample { t, start, value: Value::Float(v) };
+                Ok(samples.take(visible).map(|sample| sample.map(float).map_err(broken)).collect())
+            }
+            Encoding::Histogram | Encoding::HistogramSt => {
+                let starts = raw.encoding.has_start_timestamps();
+                let samples = HistogramIter::<i64>::new(starts, &raw.bytes).map_err(broken)?;
+                let read = |(t, h, start)| Sample { t, start, value: Value::Histogram(Box::new(h)) };
+                Ok(samples.take(visible).map(|sample| sample.map(read).map_err(broken)).collect())
+            }
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+                let starts = raw.encoding.has_start_timestamps();
+                let samples = HistogramIter::<f64>::new(starts, &raw.bytes).map_err(broken)?;
+                let read = |(t, h, start)| Sample { t, start, value: Value::FloatHistogram(Box::new(h)) };
+                Ok(samples.take(visible).map(|sample| sample.map(read).map_err(broken)).collect())
+            }
         }
     }
 }

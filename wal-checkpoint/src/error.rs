@@ -69,6 +69,12 @@ pub enum Error {
         /// The framing's fault.
         what: String,
     },
+    /// The newest checkpoint holds no record, but segments that it stands for are still there and hold some.
+    #[error("{path}: an empty checkpoint, and segments that it stands for are not", path = .path.display())]
+    Hollow {
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// Live data handed in from memory could not be had.
     #[error("live data: {0}")]
     Live(Box<dyn std::error::Error + Send + Sync>),

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tsdb_vfs::{FileKind, Fs};
+use wal_segment::LogReader;
 use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
 
 use crate::error::Error;
@@ -50,6 +51,39 @@ pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     remove_up_to(fs, dir, stats.to, &segments, &mut removed)?;
     delete_checkpoints_before(fs, dir, stats.to, &damaged, &mut removed)?;
+    Ok(removed)
+}
+
+/// Ends what an interrupted run left unfinished: temporaries are removed, then, if the newest checkpoint is sound, what it
+/// stands for: segments up to its number and older checkpoints. To be called before a log is truncated again, under the
+/// directory's lock.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] or [`Error::Read`] if the newest checkpoint can't be read and there are segments or checkpoints that
+/// it stands for: they may be the only sound copy, and stay. [`Error::Hollow`] if it holds nothing, but they do.
+pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
+    remove_temporaries(fs, dir)?;
+    let checkpoints = layout::checkpoints(fs, dir)?;
+    let Some(newest) = checkpoints.last() else { return Ok(Removed::default()) };
+    let segments = layout::segments(fs, dir)?;
+    let stale: Vec<_> = segments.into_iter().filter(|segment| segment.index <= newest.index).collect();
+    if stale.is_empty() && checkpoints.len() == 1 {
+        return Ok(Removed::default());
+    }
+    let mut reader = LogReader::open(fs.clone(), &newest.path)?;
+    let mut records = 0;
+    while reader.next()?.is_some() {
+        records += 1;
+    }
+    // A checkpoint can be empty in earnest. One whose files a crash has emptied looks the same, and what it stood for is
+    // then the only copy.
+    if records == 0 && stale.iter().any(|segment| segment.len > 0) {
+        return Err(Error::Hollow { path: newest.path.clone() });
+    }
+    let mut removed = Removed::default();
+    remove_up_to(fs, dir, newest.index, &[], &mut removed)?;
+    delete_checkpoints_before(fs, dir, newest.index, &[], &mut removed)?;
     Ok(removed)
 }
 
@@ -117,6 +151,9 @@ fn delete_checkpoints_before(
             let mut doomed = old.path.clone().into_os_string();
             doomed.push(TEMPORARY_SUFFIX);
             let doomed = PathBuf::from(doomed);
+            if fs.exists(&doomed).map_err(Error::io(&doomed))? {
+                fs.remove_dir_all(&doomed).map_err(Error::io(&doomed))?;
+            }
             fs.rename(&old.path, &doomed).map_err(Error::io(&doomed))?;
             fs.sync_dir(dir).map_err(Error::io(dir))?;
             fs.remove_dir_all(&doomed).map_err(Error::io(&doomed))?;

@@ -65,7 +65,9 @@ pub fn checkpoint(
     let target = options.publish_in.as_deref().unwrap_or(source.dir);
     remove_temporaries(source.fs, target)?;
     let path = target.join(layout::checkpoint_name(to));
-    let log = LogOptions { segment_size: options.segment_size, ..LogOptions::default() };
+    // One thread means: every operation in one order.
+    let background_sync = options.threads != 1;
+    let log = LogOptions { segment_size: options.segment_size, background_sync, ..LogOptions::default() };
     let output = Output::new(Draft::create(source.fs, &path, log)?, options.compression);
     let mut run = Run {
         source,

@@ -31,7 +31,10 @@
 //! # Rooms
 //!
 //! * [`format`]: bytes of a page; [`framer`]: the one state machine that all readers drive; [`layout`]: names.
-//! * [`Log`]: the writer. [`LogReader`]: strict; [`parallel`]: strict on many threads.
+//! * [`Log`]: the writer; it heals what a crash tore when it opens. [`Ledger`]: what was durable.
+//! * [`LogReader`]: strict; [`parallel`]: strict on many threads; [`SalvageReader`]: everything sound; [`TailReader`]: a log
+//!   that grows.
+//! * [`verify`]: what is wrong; [`repair`]: a plan, and doing it.
 //!
 //! # What it is not for
 //!
@@ -42,6 +45,8 @@ pub mod format;
 pub mod framer;
 pub mod layout;
 pub mod parallel;
+pub mod repair;
+pub mod verify;
 
 mod compression;
 mod frame;

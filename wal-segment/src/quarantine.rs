@@ -11,18 +11,17 @@ use crate::layout::QUARANTINE_NAME;
 /// Bytes copied at once.
 const PIECE: usize = 1024 * 1024;
 
-/// Keeps a copy of the bytes `from..len` of `dir`'s file `name`, durably, and returns where. Called again after a crash
-/// it finds its own copy.
-pub(crate) fn keep_range(fs: &Fs, dir: &Path, name: &str, from: u64, len: u64) -> Result<PathBuf, Error> {
+/// Keeps a copy of the bytes `from..len` of the file `source`, in `dir` or below it, durably, and returns where. Called
+/// again after a crash it finds its own copy.
+pub(crate) fn keep_range(fs: &Fs, dir: &Path, source: &Path, from: u64, len: u64) -> Result<PathBuf, Error> {
     let quarantine = open(fs, dir)?;
-    let source = dir.join(name);
-    let wanted = format!("{name}.{from}-{len}");
+    let wanted = format!("{}.{from}-{len}", name_of(dir, source));
     for turn in 0.. {
         let kept = quarantine.join(if turn == 0 { wanted.clone() } else { format!("{wanted}.{turn}") });
         if !fs.exists(&kept).map_err(Error::io(&kept))? {
-            return copy(fs, &source, from, len, &kept).and_then(|()| sync(fs, dir, &quarantine)).map(|()| kept);
+            return copy(fs, source, from, len, &kept).and_then(|()| sync(fs, dir, &quarantine)).map(|()| kept);
         }
-        if same(fs, &source, from, len, &kept).map_err(Error::io(&kept))? {
+        if same(fs, source, from, len, &kept).map_err(Error::io(&kept))? {
             sync(fs, dir, &quarantine)?;
             return Ok(kept);
         }
@@ -30,14 +29,24 @@ pub(crate) fn keep_range(fs: &Fs, dir: &Path, name: &str, from: u64, len: u64) -
     Err(Error::io(quarantine)(io::ErrorKind::AlreadyExists.into()))
 }
 
-/// Moves `dir`'s file or directory `name` away, durably, and returns where to.
-pub(crate) fn move_away(fs: &Fs, dir: &Path, name: &str) -> Result<PathBuf, Error> {
+/// Moves a file or directory, in `dir` or below it, away, durably, and returns where to.
+pub(crate) fn move_away(fs: &Fs, dir: &Path, source: &Path) -> Result<PathBuf, Error> {
     let quarantine = open(fs, dir)?;
-    let kept = free_name(fs, &quarantine, name)?;
-    let source = dir.join(name);
-    fs.rename(&source, &kept).map_err(Error::io(source))?;
+    let kept = free_name(fs, &quarantine, &name_of(dir, source))?;
+    fs.rename(source, &kept).map_err(Error::io(source))?;
+    // The new name first: at no time is there none.
     sync(fs, dir, &quarantine)?;
+    if let Some(parent) = source.parent().filter(|&parent| parent != dir) {
+        fs.sync_dir(parent).map_err(Error::io(parent))?;
+    }
     Ok(kept)
+}
+
+/// What a path below `dir` is called in the quarantine, which is flat.
+fn name_of(dir: &Path, source: &Path) -> String {
+    let inside = source.strip_prefix(dir).unwrap_or(source);
+    let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("-")
 }
 
 /// A name in `dir`'s quarantine that nothing has yet.

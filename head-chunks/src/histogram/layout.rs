@@ -126,7 +126,7 @@ fn write_custom_bound(bound: f64, put: Put<'_>) {
     let thousandths = bound * 1000.0;
     let whole = |thousandths: f64| (thousandths.round() as u64) as f64 / 1000.0 == bound;
     // A bound that is no number fails the last comparison.
-    if thousandths < 0.0 || thousandths > 33_554_430.0 || !whole(thousandths) {
+    if !(0.0..=33_554_430.0).contains(&thousandths) || !whole(thousandths) {
         put((0, 1));
         put((bound.to_bits().into(), 64));
     } else {

@@ -1,6 +1,8 @@
 //! One module per command: its arguments, what it promises, and its `run`.
 
 pub(crate) mod completions;
+pub(crate) mod records;
+pub(crate) mod tail;
 
 use std::process::ExitCode;
 
@@ -9,6 +11,10 @@ use crate::context::Context;
 /// What the program can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Print the log's records in order.
+    Records(records::Args),
+    /// Follow a live log.
+    Tail(tail::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -17,6 +23,8 @@ impl Command {
     /// Runs the command.
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Records(args) => records::run(args, context),
+            Self::Tail(args) => tail::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }

@@ -125,7 +125,7 @@ impl Appender {
                 let low = series.0 as u8;
                 let Some(row) = data.row(low) else { return };
                 data.commit_one(row);
-                let outcome = data.append_float_histogram(row, *st, *t, histogram, &head.rules);
+                let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
                 done.count(outcome, *t);
                 if outcome != Appended::Late
                     && let Some(append) = append

@@ -48,7 +48,7 @@ impl Partition {
         if self.hot[row].xor.num_samples() > 0 {
             return Some(self.cold[row].mint);
         }
-        self.cold[row].rare.as_ref().and_then(|rare| rare.open_mint())
+        self.cold[row].rare.as_ref().map(|rare| rare.open_mint())
     }
 
     /// The low ref bytes of the series that nobody needs: no chunk, and no sample on its way.

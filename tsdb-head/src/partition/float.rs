@@ -59,8 +59,8 @@ impl Partition {
             };
         }
         let cold = &self.cold[row];
-        match cold.rare.as_ref().and_then(|rare| rare.accepts_float(t, v)) {
-            Some(answer) => answer,
+        match &cold.rare {
+            Some(rare) => rare.accepts_float(t, v),
             None if t > cold.closed_maxt => Ok(()),
             None => Err(Refusal::OutOfOrder),
         }
@@ -86,11 +86,15 @@ impl Partition {
         if t <= newest {
             return Appended::Late;
         }
-        // A start timestamp needs an encoding that has room for it, whatever the options say: what a log holds is not lost.
-        if rules.xor2 || st != 0 || self.has_open_xor2(row) {
-            return self.append_xor2(row, st, t, v, rules);
+        if self.continue_xor2(row, st, t, v, rules) {
+            return Appended::Added;
         }
         let cut = self.finish_open(row);
+        // A start timestamp needs an encoding that has room for it, whatever the options say: what a log holds is not lost.
+        if rules.xor2 || st != 0 {
+            self.start_xor2(row, st, t, v, rules);
+            return Self::cut_or_added(cut);
+        }
         let hot = &mut self.hot[row];
         hot.next_at = rules.range_end(t);
         hot.push(&mut self.segments, t, v);

@@ -11,8 +11,10 @@
 mod collect;
 mod cut;
 mod float;
+mod histogram;
 mod mapped;
 mod rare;
+mod same;
 mod segments;
 mod snapshot;
 
@@ -188,7 +190,7 @@ impl Partition {
         if hot.xor.num_samples() > 0 {
             return hot.xor.last_t();
         }
-        cold.rare.as_ref().and_then(|rare| rare.open_maxt()).unwrap_or(cold.closed_maxt)
+        cold.rare.as_ref().map_or(cold.closed_maxt, |rare| rare.open_maxt())
     }
 
     pub(crate) fn last_kind(&self, row: usize) -> LastKind {

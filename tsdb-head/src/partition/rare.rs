@@ -1,11 +1,16 @@
-//! What few series need: open chunks of the other encodings.
+//! What few series need: open chunks that are not XOR.
+
+use std::sync::Arc;
 
 use head_chunks::Encoding;
-use tsdb_model::histogram::{FloatHistogram, Histogram};
+use head_chunks::xor::MAX_BYTES_BEFORE_APPEND;
+use head_chunks::xor2::Xor2Appender;
 
-use super::cut::ChunkRules;
+use super::cut::{ChunkRules, estimated_end};
 use super::float::Appended;
-use super::{Partition, Refusal};
+use super::histogram::OpenHistogram;
+use super::snapshot::{ChunkData, ChunkSource};
+use super::{CUT, Finished, Partition, Refusal};
 
 /// The type of a series' newest sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,76 +30,141 @@ impl LastKind {
     }
 }
 
-/// An open chunk that is not XOR.
+/// An open chunk that is not XOR. It goes when the series' next chunk is one.
 #[derive(Debug)]
-pub(crate) struct Rare {}
+pub(crate) struct Rare {
+    /// First time in the chunk.
+    pub(super) mint: i64,
+    /// The chunk takes samples before this time, see [`CUT`].
+    pub(super) next_at: i64,
+    /// Whether `next_at` was estimated from a histogram chunk's bytes already.
+    pub(super) estimated: bool,
+    pub(super) open: Open,
+}
+
+#[derive(Debug)]
+pub(super) enum Open {
+    Xor2(OpenXor2),
+    Histogram(OpenHistogram<i64>),
+    FloatHistogram(OpenHistogram<f64>),
+}
+
+#[derive(Debug)]
+pub(super) struct OpenXor2 {
+    appender: Xor2Appender,
+    last_value: f64,
+}
 
 impl Rare {
-    pub(super) fn open_maxt(&self) -> Option<i64> {
-        None
+    pub(super) fn open_mint(&self) -> i64 {
+        self.mint
     }
 
-    pub(super) fn open_mint(&self) -> Option<i64> {
-        None
+    pub(super) fn open_maxt(&self) -> i64 {
+        match &self.open {
+            Open::Xor2(open) => open.appender.state().last_t(),
+            Open::Histogram(open) => open.appender.last_t(),
+            Open::FloatHistogram(open) => open.appender.last_t(),
+        }
     }
 
-    pub(super) fn accepts_float(&self, _t: i64, _v: f64) -> Option<Result<(), Refusal>> {
-        None
+    /// As the newest sample is `self`'s, whether a float fits behind it.
+    pub(super) fn accepts_float(&self, t: i64, v: f64) -> Result<(), Refusal> {
+        let last = self.open_maxt();
+        let same = matches!(&self.open, Open::Xor2(open) if open.last_value.to_bits() == v.to_bits());
+        match () {
+            () if t > last => Ok(()),
+            () if t < last => Err(Refusal::OutOfOrder),
+            () if same => Ok(()),
+            () => Err(Refusal::Duplicate),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        0
+        size_of::<Self>()
+            + match &self.open {
+                Open::Xor2(open) => open.appender.state().byte_len(),
+                Open::Histogram(open) => open.bytes(),
+                Open::FloatHistogram(open) => open.bytes(),
+            }
+    }
+
+    pub(super) fn finished(&self, low: u8) -> Finished {
+        let (encoding, samples, bytes) = match &self.open {
+            Open::Xor2(open) => (Encoding::Xor2, open.appender.state().num_samples(), open.appender.to_bytes()),
+            Open::Histogram(open) => open.chunk(),
+            Open::FloatHistogram(open) => open.chunk(),
+        };
+        Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), bytes: Arc::from(bytes) }
+    }
+
+    /// A copy of the open chunk as it is.
+    pub(super) fn source(&self) -> ChunkSource {
+        let Finished { encoding, samples, mint, maxt, bytes, .. } = self.finished(0);
+        ChunkSource { mint, maxt, encoding, samples, data: ChunkData::Memory(bytes) }
     }
 }
 
 impl Partition {
-    /// Whether a histogram at `t` would go into the series in order.
-    pub(crate) fn accepts_histogram(
-        &self,
-        row: usize,
-        t: i64,
-        _h: &crate::append::AnyHistogram,
-    ) -> Result<(), Refusal> {
-        if t > self.max_time(row) { Ok(()) } else { Err(Refusal::OutOfOrder) }
+    /// Appends a float that does not fit an XOR chunk's fast way to an open XOR2 chunk, if there is one and it takes it.
+    pub(super) fn continue_xor2(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> bool {
+        let Some(rare) = &mut self.cold[row].rare else { return false };
+        let Open::Xor2(open) = &mut rare.open else { return false };
+        if t >= rare.next_at || open.appender.append(st, t, v).is_err() {
+            return false;
+        }
+        open.last_value = v;
+        rare.retarget_xor2(rules);
+        true
     }
 
-    /// Appends an integer histogram.
-    pub(crate) fn append_histogram(
-        &mut self,
-        _row: usize,
-        _st: i64,
-        _t: i64,
-        _h: &Histogram,
-        _rules: &ChunkRules,
-    ) -> Appended {
-        Appended::Late
+    /// Starts an XOR2 chunk; no other one is open.
+    pub(super) fn start_xor2(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) {
+        let mut appender = Xor2Appender::new();
+        // An empty chunk takes a sample.
+        let fits = appender.append(st, t, v).is_ok();
+        debug_assert!(fits);
+        let open = Open::Xor2(OpenXor2 { appender, last_value: v });
+        let mut rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open };
+        rare.retarget_xor2(rules);
+        self.cold[row].rare = Some(Box::new(rare));
+        self.cold[row].last_kind = LastKind::Float;
     }
 
-    /// Appends a float histogram.
-    pub(crate) fn append_float_histogram(
-        &mut self,
-        _row: usize,
-        _st: i64,
-        _t: i64,
-        _h: &FloatHistogram,
-        _rules: &ChunkRules,
-    ) -> Appended {
-        Appended::Late
+    /// Finishes an open chunk that is not XOR. Returns whether there was one.
+    pub(super) fn finish_rare(&mut self, row: usize) -> bool {
+        let Some(rare) = self.cold[row].rare.take() else { return false };
+        self.cold[row].closed_maxt = rare.open_maxt();
+        self.finished.push(rare.finished(self.rank.low(row)));
+        true
     }
 
-    pub(super) fn has_open_xor2(&self, _row: usize) -> bool {
-        false
+    /// Drops an open chunk that is not XOR if it ends before `mint`.
+    pub(super) fn drop_rare_before(&mut self, row: usize, mint: i64) -> bool {
+        let old = self.cold[row].rare.as_ref().is_some_and(|rare| rare.open_maxt() < mint);
+        if old {
+            self.cold[row].rare = None;
+        }
+        old
     }
 
-    pub(super) fn append_xor2(&mut self, row: usize, _st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {
-        self.append_float(row, 0, t, v, rules)
+    /// A histogram or an XOR2 chunk that took a sample.
+    pub(super) fn cut_or_added(cut: bool) -> Appended {
+        if cut { Appended::Cut } else { Appended::Added }
     }
+}
 
-    pub(super) fn drop_rare_before(&mut self, _row: usize, _mint: i64) -> bool {
-        false
-    }
-
-    pub(super) fn finish_rare(&mut self, _row: usize) -> bool {
-        false
+impl Rare {
+    /// The rules of float chunks, for XOR2.
+    fn retarget_xor2(&mut self, rules: &ChunkRules) {
+        let Open::Xor2(open) = &self.open else { return };
+        let state = open.appender.state();
+        let (n, last, bits) = (state.num_samples(), state.last_t(), state.bit_len());
+        if n == rules.quarter {
+            self.next_at = estimated_end(self.mint, last, self.next_at, 4.0);
+        }
+        if n >= rules.most || bits > MAX_BYTES_BEFORE_APPEND * 8 {
+            self.next_at = CUT;
+        }
     }
 }

@@ -77,6 +77,8 @@ impl Partition {
                 samples: hot.xor.num_samples(),
                 data: ChunkData::Memory(Arc::from(bytes)),
             });
+        } else if let Some(rare) = &cold.rare {
+            out.push(rare.source());
         }
     }
 }

@@ -271,7 +271,7 @@ fn apply_wide(data: &mut Partition, row: usize, entry: Entry, lane: &Lane, share
         WideValue::Float(v) if is_stale(*v) => append_stale(data, row, st, t, *v, shared),
         WideValue::Float(v) => data.append_float(row, st, t, *v, rules),
         WideValue::Histogram(h) => data.append_histogram(row, st, t, h, rules),
-        WideValue::FloatHistogram(h) => data.append_float_histogram(row, st, t, h, rules),
+        WideValue::FloatHistogram(h) => data.append_histogram(row, st, t, h, rules),
     };
     local.note(outcome, t);
 }
@@ -281,7 +281,7 @@ fn append_stale(data: &mut Partition, row: usize, st: i64, t: i64, v: f64, share
     match stale_histogram(data.last_kind(row), v) {
         None => data.append_float(row, st, t, v, &shared.rules),
         Some(AnyHistogram::Int(h)) => data.append_histogram(row, st, t, &h, &shared.rules),
-        Some(AnyHistogram::Float(h)) => data.append_float_histogram(row, st, t, &h, &shared.rules),
+        Some(AnyHistogram::Float(h)) => data.append_histogram(row, st, t, &h, &shared.rules),
     }
 }
 

@@ -8,19 +8,19 @@ use tsdb_head::{Head, HeadOptions, ReplayReport, Value};
 use tsdb_model::Labels;
 use tsdb_vfs::{Fs, RealFs};
 
-pub fn fs() -> Fs {
+pub(crate) fn fs() -> Fs {
     Arc::new(RealFs::new())
 }
 
-pub fn options() -> HeadOptions {
+pub(crate) fn options() -> HeadOptions {
     HeadOptions { chunk_range: 1_000_000, chunk_write_bytes: 0, ..HeadOptions::default() }
 }
 
-pub fn open(dir: &Path) -> (Head, ReplayReport) {
+pub(crate) fn open(dir: &Path) -> (Head, ReplayReport) {
     Head::open(fs(), dir, options()).unwrap()
 }
 
-pub fn labels(i: usize) -> Labels {
+pub(crate) fn labels(i: usize) -> Labels {
     Labels::from_pairs([
         ("__name__", format!("metric_{}", i % 3)),
         ("instance", format!("host-{}", i % 7)),
@@ -29,10 +29,10 @@ pub fn labels(i: usize) -> Labels {
 }
 
 /// A series' labels as text, and its samples.
-pub type Dumped = (String, Vec<(i64, i64, Value)>);
+pub(crate) type Dumped = (String, Vec<(i64, i64, Value)>);
 
 /// Every sample of every series, ordered by labels.
-pub fn dump(head: &Head) -> Vec<Dumped> {
+pub(crate) fn dump(head: &Head) -> Vec<Dumped> {
     head.select(&[], i64::MIN, i64::MAX)
         .sorted()
         .map(|series| {
@@ -44,7 +44,7 @@ pub fn dump(head: &Head) -> Vec<Dumped> {
 }
 
 /// Floats of one series as `dump` gives them.
-pub fn floats(dumped: &Dumped) -> Vec<(i64, f64)> {
+pub(crate) fn floats(dumped: &Dumped) -> Vec<(i64, f64)> {
     let float = |(t, _, value): &(i64, i64, Value)| match value {
         Value::Float(v) => (*t, *v),
         other => panic!("expected a float, found {other:?}"),

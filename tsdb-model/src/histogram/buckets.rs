@@ -92,7 +92,8 @@ pub fn upper_bound(index: i32, schema: i32, custom_values: &[f64]) -> f64 {
     }
     match schema {
         // The bucket below the one of ±Inf ends at the largest number, not at the power of two above it.
-        -9..=-1 => match i64::from(index) << -schema {
+        // Schemas below -9 mean nothing, but the reference computes on.
+        ..=-1 => match i64::from(index).checked_shl(schema.unsigned_abs()).unwrap_or(0) {
             1024 => f64::MAX,
             exponent => scale(1.0, exponent),
         },

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tsdb_vfs::{Fs, VfsFile};
 
 use crate::error::{Damage, Error, ReadError};
-use crate::layout::{self, SegmentRef, segment_name};
+use crate::layout::{self, SegmentRef};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::log::options::{Check, LogOptions};
 use crate::parallel::{self, ParallelOptions};
@@ -124,7 +124,7 @@ fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &
         let mut quarantined = Vec::new();
         // Last one first: there is no gap at any time.
         for segment in tail[i + 1..].iter().rev() {
-            quarantined.push(quarantine::move_away(fs, dir, &file_name(segment))?);
+            quarantined.push(quarantine::move_away(fs, dir, &segment.path)?);
             ledger.retain(|known| known != segment.index);
         }
         let durable = entry.map_or(0, |entry| entry.offset);
@@ -166,7 +166,7 @@ fn settle(
 /// ledger's mark `from` on, afterwards.
 fn cut(fs: &Fs, dir: &Path, scan: &Scan, from: u64, at: u64) -> Result<PathBuf, Error> {
     let SegmentRef { path, len, .. } = &scan.segment;
-    let kept = quarantine::keep_range(fs, dir, &file_name(&scan.segment), at, *len)?;
+    let kept = quarantine::keep_range(fs, dir, path, at, *len)?;
     let file = fs.open_write(path).map_err(Error::io(path))?;
     file.set_len(at).map_err(Error::io(path))?;
     write_again(&*file, from.min(at), at).map_err(Error::io(path))?;
@@ -186,9 +186,4 @@ fn write_again(file: &dyn VfsFile, from: u64, to: u64) -> std::io::Result<()> {
         at += wanted as u64;
     }
     Ok(())
-}
-
-fn file_name(segment: &SegmentRef) -> String {
-    // A name that is no number of eight digits is still valid UTF-8: it is all digits.
-    segment.path.file_name().and_then(|name| name.to_str()).map_or_else(|| segment_name(segment.index), str::to_owned)
 }

@@ -169,6 +169,13 @@ impl Game<'_> {
             state = self.write(&dir, Some(state))?;
         }
         let task = self.task(&state, state.clock);
+        let previous = wal_segment::layout::last_checkpoint(&self.fs, &dir)?;
+        if previous.is_some_and(|checkpoint| checkpoint.index >= task.to) {
+            // The reference would make the same checkpoint once more and replace it; ours says that there is none to make.
+            ensure!(self.ours(&dir, &task, StartTimestamps::Keep)?.no_op(), "{task:?}");
+            self.coverage.hit("nothing to do");
+            return Ok(());
+        }
         self.compare(&dir, &task)
     }
 

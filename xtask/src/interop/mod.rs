@@ -19,10 +19,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod checkpoint;
+mod chunks;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
 mod protocol;
+mod records;
 mod reference;
 mod text;
 pub(crate) mod wire;
@@ -36,6 +38,8 @@ pub(crate) use reference::{Answer, Reference};
 const LAYERS: &[(&str, &[Row])] = &[
     ("protocol", protocol::ROWS),
     ("text", text::ROWS),
+    ("records", records::ROWS),
+    ("chunks", chunks::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
 ];
