@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::context::Context;
 
-/// A bar over bytes or a spinner with a count; hidden off a terminal and with `--quiet`. Cleared when dropped.
+/// A bar over bytes or a spinner with a count; hidden off a terminal and with `--quiet`. [`Progress::finish`] clears it; a bar
+/// that is dropped leaves its last state.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress(ProgressBar);
 
@@ -46,14 +47,14 @@ impl Progress {
         self.0.inc(delta);
     }
 
-    /// Sets the position.
-    pub(crate) fn set(&self, position: u64) {
+    /// Sets position and length.
+    pub(crate) fn of(&self, position: u64, total: u64) {
+        self.0.set_length(total);
         self.0.set_position(position);
     }
-}
 
-impl Drop for Progress {
-    fn drop(&mut self) {
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
 }

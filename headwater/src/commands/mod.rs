@@ -1,7 +1,10 @@
 //! One module per command: its arguments, what it promises, and its `run`.
 
 pub(crate) mod completions;
+pub(crate) mod dump;
+pub(crate) mod ingest;
 pub(crate) mod records;
+pub(crate) mod replay;
 pub(crate) mod tail;
 
 use std::process::ExitCode;
@@ -11,6 +14,10 @@ use crate::context::Context;
 /// What the program can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Append pages of Prometheus text or OpenMetrics.
+    Ingest(ingest::Args),
+    /// Print every sample of the head.
+    Dump(dump::Args),
     /// Print the log's records in order.
     Records(records::Args),
     /// Follow a live log.
@@ -23,6 +30,8 @@ impl Command {
     /// Runs the command.
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Ingest(args) => ingest::run(args, context),
+            Self::Dump(args) => dump::run(args, context),
             Self::Records(args) => records::run(args, context),
             Self::Tail(args) => tail::run(args, context),
             Self::Completions(args) => completions::run(args, context),

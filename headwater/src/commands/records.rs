@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             break 'parts;
         }
     }
-    drop(progress);
+    progress.finish();
     printer.finish()?;
     Ok(exit::findings_if(damaged))
 }
