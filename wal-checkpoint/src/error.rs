@@ -75,6 +75,9 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// The caller's progress function asked for the end.
+    #[error("cancelled")]
+    Cancelled,
     /// Live data handed in from memory could not be had.
     #[error("live data: {0}")]
     Live(Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,7 @@
 //! How a checkpoint is made.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,8 +29,9 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
-/// Called from the run's own thread, in order.
-pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+/// Called from the run's own thread, in order. [`ControlFlow::Break`] ends the run with
+/// [`Error::Cancelled`](crate::Error::Cancelled) and nothing changed.
+pub type ProgressFn = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
 /// How a checkpoint is made. The defaults are the reference's, but for start timestamps, which are kept.
 #[derive(Clone)]

@@ -59,11 +59,11 @@ pub fn checkpoint(
     options: &Options,
 ) -> Result<Stats, Error> {
     let start = Instant::now();
+    let target = options.publish_in.as_deref().unwrap_or(source.dir);
+    remove_temporaries(source.fs, target)?;
     let Some(range) = Range::find(source, from, to)? else {
         return Ok(Stats { from, to, elapsed: start.elapsed(), ..Stats::default() });
     };
-    let target = options.publish_in.as_deref().unwrap_or(source.dir);
-    remove_temporaries(source.fs, target)?;
     let path = target.join(layout::checkpoint_name(to));
     // One thread means: every operation in one order.
     let background_sync = options.threads != 1;
@@ -207,8 +207,8 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
                 *reached = Reached { segment: Some(filtered.segment), end };
             }
             progress.done_bytes += filtered.bytes;
-            if let Some(on_progress) = on_progress {
-                on_progress(*progress);
+            if on_progress.is_some_and(|tell| tell(*progress).is_break()) {
+                return Err(Error::Cancelled);
             }
             filtered.clear();
             spare.lock().push(filtered);
