@@ -31,8 +31,8 @@ pub struct Enumerator {
     seed: u64,
     exhaustive: u32,
     samples: u64,
-    /// How many times `samples` are drawn where not all subsets are visited.
-    oversampling: u64,
+    /// Draws where not all subsets are visited.
+    instead: u64,
     depth: u32,
     nested_every: u64,
     nested_samples: u64,
@@ -41,14 +41,14 @@ pub struct Enumerator {
 }
 
 impl Enumerator {
-    /// The defaults: all subsets of up to 10 changes, 32 draws more at each moment, one state in 50 also crashed inside
-    /// its recovery (depth 2), one thread, stops at the first failure.
+    /// The defaults: all subsets of up to 10 changes and 32 draws more at each moment, or 1,024 draws where there are more
+    /// changes; one state in 50 also crashed inside its recovery (depth 2), one thread, stops at the first failure.
     pub fn new(seed: u64) -> Self {
         Enumerator {
             seed,
             exhaustive: 10,
             samples: 32,
-            oversampling: 32,
+            instead: 1024,
             depth: 2,
             nested_every: 50,
             nested_samples: 3,
@@ -64,11 +64,17 @@ impl Enumerator {
         self
     }
 
-    /// Random draws at each moment, besides the subsets. Where there are too many changes for all subsets, 32 times as
-    /// many.
+    /// Random draws at each moment, besides all subsets. Where there are too many changes for these, 32 times as many.
     #[must_use]
     pub fn samples(mut self, samples: u64) -> Self {
-        self.samples = samples;
+        (self.samples, self.instead) = (samples, samples.saturating_mul(32));
+        self
+    }
+
+    /// Random draws at a moment with too many changes for all subsets; after [`samples`](Self::samples).
+    #[must_use]
+    pub fn instead(mut self, samples: u64) -> Self {
+        self.instead = samples;
         self
     }
 
@@ -77,13 +83,6 @@ impl Enumerator {
     #[must_use]
     pub fn nested(mut self, depth: u32, every: u64, samples: u64) -> Self {
         (self.depth, self.nested_every, self.nested_samples) = (depth.max(1), every.max(1), samples);
-        self
-    }
-
-    /// No crashes inside recovery, and the same few draws at every moment: for runs that are themselves many.
-    #[must_use]
-    pub(crate) fn flat(mut self) -> Self {
-        (self.depth, self.oversampling) = (1, 1);
         self
     }
 
@@ -222,9 +221,9 @@ impl<S: Scenario> Visit<'_, S> {
     fn moment(&self, crash: &CrashPoint, place: Place<'_>, mut rng: Rng, report: &mut Report) {
         let changes = crash.changes() as u64;
         report.most_changes = report.most_changes.max(changes);
-        let (exhaustive, samples) = match place.depth {
-            1 => (u64::from(self.plan.exhaustive), self.plan.samples),
-            _ => (1, self.plan.nested_samples),
+        let (exhaustive, besides, instead) = match place.depth {
+            1 => (u64::from(self.plan.exhaustive), self.plan.samples, self.plan.instead),
+            _ => (1, self.plan.nested_samples, self.plan.nested_samples),
         };
         if changes > 0 {
             self.state(crash, Kept::ProcessOnly, place, &mut rng, report);
@@ -238,9 +237,9 @@ impl<S: Scenario> Visit<'_, S> {
             self.state(crash, Kept::Nothing, place, &mut rng, report);
             self.state(crash, Kept::Everything, place, &mut rng, report);
         }
-        let factor = if changes > exhaustive && place.depth == 1 { self.plan.oversampling } else { 1 };
         // No more draws than twice the states that are left to be drawn.
-        for _ in 0..(samples * factor).min(crash.outcomes().saturating_sub(1 << changes.min(63)).saturating_mul(2)) {
+        let left = crash.outcomes().saturating_sub(1 << changes.min(63)).saturating_mul(2);
+        for _ in 0..if changes <= exhaustive { besides } else { instead }.min(left) {
             let draw = rng.next();
             self.state(crash, Kept::Random(draw), place, &mut rng, report);
         }

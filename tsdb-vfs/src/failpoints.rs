@@ -103,7 +103,7 @@ impl Sweep {
         report.failed_calls += disk.fired();
         report.leaked_handles += disk.open_handles() as u64;
         let points = self.choose(disk.end_trace(), op.number, seed);
-        let plan = Enumerator::new(seed).exhaustive(0).samples(self.samples).flat();
+        let plan = Enumerator::new(seed).exhaustive(0).samples(self.samples).instead(self.samples).nested(1, 1, 0);
         let mut crashes = plan.visit_points(scenario, points, journal.notes());
         if let Err(message) = ran {
             crashes.failures.push(crate::crash::Counterexample {

@@ -88,6 +88,15 @@ impl SimFs {
         SimFs::with_disk(disk, seed)
     }
 
+    /// Replaces all contents by what a reader of `image` sees, durable: the start of a scenario on what another left. For
+    /// disks without open handles.
+    pub fn restore(&self, image: &SimFs) {
+        let mut disk = image.state().disk.clone();
+        disk.sync_everything();
+        disk.collect(|_| false);
+        self.state().disk = disk;
+    }
+
     /// Makes everything durable, as an orderly shutdown of the machine would.
     pub fn sync_everything(&self) {
         self.state().disk.sync_everything();
