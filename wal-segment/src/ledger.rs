@@ -12,13 +12,14 @@
 //!
 //! ```text
 //! file   := header slot*
-//! header := magic(8) "HWLEDGR1", base(8) number of the first segment that has slots, zeros(28), crc(4)
-//! slot   := segment(8) offset(8) records(8) chain(4) state(4) sequence(8) zeros(4) crc(4)
+//! header := magic(8) "HWLEDGR1", base(8) number of the first segment that has slots, zeros(44), crc(4)
+//! slot   := segment(8) offset(8) records(8) chain(4) state(4) sequence(8) zeros(20) crc(4)
 //! state  := 1 open, 2 sealed: nothing of the segment lies behind offset but padding
 //! ```
 //!
 //! All numbers are big-endian, checksums CRC-32C over what stands before them. Each segment has two slots, written in
-//! turn: a torn one leaves the other.
+//! turn: a torn one leaves the other. No slot crosses a disk's sector, so that of several writes without a sync each is
+//! there or not.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,7 +33,7 @@ use crate::framer::Tally;
 use crate::layout::LEDGER_NAME;
 
 const MAGIC: &[u8; 8] = b"HWLEDGR1";
-const SLOT: usize = 48;
+const SLOT: usize = 64;
 const OPEN: u32 = 1;
 const SEALED: u32 = 2;
 

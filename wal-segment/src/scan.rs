@@ -3,11 +3,15 @@
 use tsdb_vfs::Fs;
 
 use crate::compression::Decompressor;
-use crate::error::{Damage, ReadError};
-use crate::framer::Tally;
+use crate::error::{Damage, FrameFault, ReadError, TornAt};
+use crate::format::HEADER_SIZE;
+use crate::framer::{Frame, Tally};
 use crate::layout::SegmentRef;
 use crate::ledger::LedgerEntry;
 use crate::salvage::{DamagedRange, Found, SalvageSegment};
+
+/// Bytes that a disk writes as one.
+const SECTOR: u64 = 512;
 
 /// What is in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,27 @@ pub(crate) struct Scan {
 impl Scan {
     /// Reads a segment, every checksum and every compressed record.
     pub(crate) fn run(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
+        Self::run_with(fs, segment, entry, |_| false)
+    }
+
+    /// As [`run`](Self::run), of a segment that a crash may have torn: an empty record that is half a header counts as
+    /// torn. The type byte of a fragment that reached the disk, with the rest of its header in the next sector, which did
+    /// not, reads as a whole record of no bytes.
+    pub(crate) fn run_torn(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
+        let durable = entry.map_or(0, |entry| if entry.sealed { u64::MAX } else { entry.offset });
+        let half = |frame: &Frame| {
+            let empty = frame.end - frame.start == HEADER_SIZE as u64;
+            empty && frame.start >= durable && frame.start / SECTOR != (frame.end - 1) / SECTOR
+        };
+        Self::run_with(fs, segment, entry, half)
+    }
+
+    fn run_with(
+        fs: &Fs,
+        segment: &SegmentRef,
+        entry: Option<LedgerEntry>,
+        is_half_header: impl Fn(&Frame) -> bool,
+    ) -> Result<Self, ReadError> {
         let mut reader = SalvageSegment::open(fs, segment.clone())?;
         let mut decompressor = Decompressor::default();
         let mut scan = Self {
@@ -42,7 +67,22 @@ impl Scan {
             tally: Tally::default(),
         };
         let mut at_entry = None;
-        while let Some(found) = reader.next()? {
+        let mut suspect: Option<(Frame, Tally)> = None;
+        loop {
+            let found = reader.next()?;
+            // Half a header has zeros behind it, a whole one that happens to look like it has a fragment.
+            if let Some((half, before)) = suspect.take()
+                && !matches!(&found, Some(Found::Frame(next)) if next.start == half.end)
+            {
+                scan.take_back(&reader, &half, before);
+            }
+            let Some(found) = found else { break };
+            if let Found::Frame(frame) = &found
+                && is_half_header(frame)
+                && scan.damage.is_empty()
+            {
+                suspect = Some((*frame, scan.tally));
+            }
             let range = match found {
                 Found::Damage(range) => Err(range),
                 Found::Frame(frame) => match reader.reader.record(&frame, &mut decompressor) {
@@ -67,6 +107,14 @@ impl Scan {
             scan.disputed = scan.dispute(&reader, entry, at_entry);
         }
         Ok(scan)
+    }
+
+    fn take_back(&mut self, reader: &SalvageSegment, half: &Frame, before: Tally) {
+        self.tally = before;
+        (self.sound, self.sound_to) = (before.records, before.end);
+        let fault = FrameFault::Torn { expected: TornAt::Header };
+        let damage = reader.reader.damage(half.start, half.start, fault);
+        self.damage.push(DamagedRange { damage, from: half.start, to: half.end });
     }
 
     fn dispute(&self, reader: &SalvageSegment, entry: LedgerEntry, at_entry: Option<Tally>) -> Option<Damage> {

@@ -56,8 +56,8 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     layout::check_sequence(&segments)?;
     let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
-    let mut report = OpenReport::default();
-    report.foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+    let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+    let mut report = OpenReport { foreign, ..OpenReport::default() };
 
     let tail = tail_start(&segments, &ledger);
     if options.check == Check::All {
@@ -92,9 +92,15 @@ fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
     synced.map_err(Error::io(parent))
 }
 
-/// The first segment that a crash may have torn: the last that holds anything, or the first that was never complete.
+/// The first segment that a crash may have torn, or that may not be durable yet: the first that the ledger calls
+/// incomplete, or else the last that holds anything. Of segments that the ledger does not know the last two count, as the
+/// reference (and [`Durability::Rotate`](crate::Durability::Rotate)) begins one while the one before is being synced.
 fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
-    let last = segments.iter().rposition(|segment| segment.len > 0).unwrap_or(segments.len());
+    let filled = |segments: &[SegmentRef]| segments.iter().rposition(|segment| segment.len > 0);
+    let unknown = |&i: &usize| ledger.get(segments[i].index).is_none();
+    let last = filled(segments).unwrap_or(segments.len());
+    let before = Some(last).filter(|i| *i < segments.len() && unknown(i)).and_then(|last| filled(&segments[..last]));
+    let last = before.filter(unknown).unwrap_or(last);
     let open = segments.iter().position(|segment| ledger.get(segment.index).is_some_and(|entry| !entry.sealed));
     open.map_or(last, |open| open.min(last))
 }
@@ -110,7 +116,7 @@ fn check(fs: &Fs, segments: &[SegmentRef]) -> Result<(), Error> {
 fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
     for (i, segment) in tail.iter().enumerate() {
         let entry = ledger.get(segment.index);
-        let scan = Scan::run(fs, segment, entry)?;
+        let scan = Scan::run_torn(fs, segment, entry)?;
         let Some(range) = scan.damage.first() else {
             settle(fs, &scan, entry, ledger, report)?;
             continue;
@@ -153,10 +159,14 @@ fn settle(
             return Ok(());
         }
     }
-    let Some(entry) = entry.filter(|entry| !entry.sealed) else { return Ok(()) };
+    // An empty one, too: a heal that was killed may have cut it, and the cut is not durable.
+    if entry.is_some_and(|entry| entry.sealed) {
+        return Ok(());
+    }
     let path = &scan.segment.path;
     let file = fs.open_write(path).map_err(Error::io(path))?;
-    write_again(&*file, entry.offset, scan.segment.len).map_err(Error::io(path))?;
+    let durable = entry.map_or(0, |entry| entry.offset);
+    write_again(&*file, durable, scan.segment.len).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
     ledger.insert(LedgerEntry::of(scan.segment.index, scan.tally, true));
     Ok(())

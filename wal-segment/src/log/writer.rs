@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     /// Wakes the thread that syncs complete segments.
     pub(super) wake: Option<Arc<Signal>>,
     last_sync: Instant,
+    /// A segment was removed and the directory not synced.
+    removal_unsynced: bool,
     closed: bool,
 }
 
@@ -135,6 +137,7 @@ impl Writer {
             read_only: None,
             wake: None,
             last_sync: Instant::now(),
+            removal_unsynced: false,
             closed: false,
         };
         writer.note_birth(index)?;
@@ -404,9 +407,14 @@ impl Writer {
             if old.index >= segment.min(self.current.index) {
                 break;
             }
+            // One by one: removals that reach the disk in another order would leave a gap, which no reader accepts. One
+            // whose sync failed in an earlier call comes before all others.
+            if std::mem::replace(&mut self.removal_unsynced, true) {
+                self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
+            }
             self.fs.remove_file(&old.path).map_err(Error::io(&old.path))?;
-            // One by one: removals that reach the disk in another order would leave a gap, which no reader accepts.
             self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
+            self.removal_unsynced = false;
             self.unsynced.retain(|unsynced| unsynced.index != old.index);
             removed += 1;
         }
