@@ -9,7 +9,7 @@ use crate::error::FrameFault;
 use crate::format::{FragmentHeader, HEADER_SIZE, PAGE_SIZE, checksum};
 
 /// Bytes that may be summed in search of a chain in one page: hostile pages must not cost more than that.
-const SEARCH_BUDGET: usize = 4 * 1024 * 1024;
+const SEARCH_BUDGET: usize = 16 * 1024 * 1024;
 
 /// Offset in `page` from which to read on after `fault` at offset `at`; `page.len()` if nothing in it can be trusted.
 ///
@@ -74,10 +74,13 @@ fn cut(page: &[u8], start: usize) -> bool {
 /// Whether sound fragments, at least one of them with data, follow each other from `start` to the page's end or its
 /// padding. In a page that was not written to its end the last fragment may be cut.
 fn chain(page: &[u8], mut start: usize, budget: &mut usize) -> bool {
+    if *budget == 0 {
+        return false;
+    }
     let mut data = false;
     while page.len() - start >= HEADER_SIZE && page[start] != 0 {
         let Some(end) = sound(page, start) else {
-            *budget = budget.saturating_sub(page.len() - start);
+            *budget = budget.saturating_sub(claimed_end(page, start).map_or(0, |end| end - start));
             return data && cut(page, start);
         };
         let Some(left) = budget.checked_sub(end - start) else { return false };

@@ -26,6 +26,7 @@ pub(crate) mod entry;
 mod protocol;
 mod records;
 mod reference;
+mod segment;
 mod text;
 pub(crate) mod wire;
 pub(crate) mod workload;
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[Row])] = &[
     ("protocol", protocol::ROWS),
     ("text", text::ROWS),
     ("records", records::ROWS),
+    ("segment", segment::ROWS),
     ("chunks", chunks::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
