@@ -73,7 +73,15 @@ impl Context {
 
     /// The error that ends the program, with its causes.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        self.stderr_line(format_args!("headwater: {error:#}"));
+        // Errors of the layers say their cause themselves; it is not said twice.
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+            if !text.contains(&cause) {
+                text.push_str(if text.is_empty() { "" } else { ": " });
+                text.push_str(&cause);
+            }
+        }
+        self.stderr_line(format_args!("headwater: {text}"));
     }
 
     /// Sends what the layers log to stderr: warnings by default, more by `HEADWATER_LOG` (e.g. `debug`).

@@ -194,7 +194,7 @@ impl ChunkFiles {
         Self::open_with(fs, dir, options, false)
     }
 
-    /// Opens a directory for reading only: nothing is created, changed or removed.
+    /// Opens a directory for reading only: nothing is created, changed or removed. One that is not there holds no files.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -203,7 +203,10 @@ impl ChunkFiles {
     }
 
     fn open_with(fs: Fs, dir: &Path, options: Options, read_only: bool) -> Result<(Self, OpenReport), FilesError> {
-        let mut report = OpenReport { files: list_files(&*fs, dir)?, ..OpenReport::default() };
+        // A head that never filled a chunk, or whose chunks were thrown away, has no directory; a reader makes none.
+        let none = read_only && !fs.dir_exists(dir).map_err(FilesError::io("look for", dir))?;
+        let files = if none { Vec::new() } else { list_files(&*fs, dir)? };
+        let mut report = OpenReport { files, ..OpenReport::default() };
         let mut files = BTreeMap::new();
         let last = report.files.last().map_or(0, |file| file.number);
         let mut highest = last;

@@ -1,5 +1,6 @@
 //! One module per command: its arguments, what it promises, and its `run`.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod ingest;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Records(records::Args),
     /// Follow a live log.
     Tail(tail::Args),
+    /// Measure on this machine.
+    Bench(bench::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -34,6 +37,7 @@ impl Command {
             Self::Dump(args) => dump::run(args, context),
             Self::Records(args) => records::run(args, context),
             Self::Tail(args) => tail::run(args, context),
+            Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }
