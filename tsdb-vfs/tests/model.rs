@@ -111,14 +111,30 @@ fn a_cut_may_not_have_happened_and_never_resurrects_after_a_sync() {
     let (disk, file) = disk_with(&[1; 6000]);
     file.set_len(10).unwrap();
     let left = possible(&disk.crash_point());
-    assert!(left.contains(&Some(vec![1; 6000])) && left.contains(&Some(vec![1; 10])), "{}", left.len());
+    assert_eq!(left, [Some(vec![1; 6000]), Some(vec![1; 10])].into(), "as a whole or not at all");
     file.write_all_at(&[2; 5], 10).unwrap();
-    for bytes in possible(&disk.crash_point()).iter().flatten() {
+    let left = possible(&disk.crash_point());
+    for bytes in left.iter().flatten() {
         assert_eq!(bytes[..10], [1; 10]);
+        assert!(bytes.len() == 6000 || bytes.len() <= 15, "{}", bytes.len());
     }
+    assert!(left.contains(&Some([[1; 10].as_slice(), &[1; 5]].concat())), "the length before the block's new contents");
     file.sync_all().unwrap();
     let expected = [vec![1; 10], vec![2; 5]].concat();
     assert_eq!(possible(&disk.crash_point()), [Some(expected)].into());
+}
+
+#[test]
+fn blocks_that_a_cut_freed_are_zeros_when_they_are_used_again() {
+    let (disk, file) = disk_with(&[1; 3 * BLOCK_SIZE]);
+    file.set_len(0).unwrap();
+    file.write_all_at(&[2; 100], 2 * BLOCK_SIZE as u64).unwrap();
+    let left = possible(&disk.crash_point());
+    assert!(left.contains(&Some(vec![1; 3 * BLOCK_SIZE])), "nothing has happened");
+    for bytes in left.iter().flatten().filter(|bytes| bytes.len() != 3 * BLOCK_SIZE) {
+        assert!(bytes.iter().all(|&b| b != 1), "no old bytes once the cut has happened");
+    }
+    assert!(left.len() > 3, "{}", left.len());
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub(crate) struct FileNode {
     /// Lengths the file had since the last sync, neither the durable nor the current one.
     lengths: Vec<u64>,
     pending: BTreeMap<usize, Pending>,
+    /// The file before it was cut, as long as the cut is not durable. A cut happens as a whole or not at all: what it frees
+    /// is never seen again once it has happened, and what is written behind it is lost if it has not.
+    uncut: Option<Box<FileNode>>,
 }
 
 fn index(offset: u64) -> usize {
@@ -80,7 +83,25 @@ impl FileNode {
     }
 
     pub(crate) fn is_durable(&self) -> bool {
-        self.pending.is_empty() && self.len == self.durable_len && self.lengths.is_empty()
+        self.pending.is_empty() && self.len == self.durable_len && self.lengths.is_empty() && self.uncut.is_none()
+    }
+
+    /// The file as it was before a cut that a crash may undo.
+    pub(crate) fn uncut(&self) -> Option<&FileNode> {
+        self.uncut.as_deref()
+    }
+
+    /// What a crash leaves that loses everything it can.
+    pub(crate) fn worst(&self) -> (Vec<Slot>, u64) {
+        if let Some(uncut) = &self.uncut {
+            return uncut.worst();
+        }
+        let mut blocks = self.blocks.clone();
+        for (&i, pending) in &self.pending {
+            blocks.resize(blocks.len().max(i + 1), None);
+            blocks[i] = pending.base.clone();
+        }
+        (blocks, self.durable_len)
     }
 
     /// The lengths a crash may leave: the durable one first, the current one second, then others in between, also the
@@ -153,20 +174,33 @@ impl FileNode {
     }
 
     pub(crate) fn set_len(&mut self, len: u64) {
-        let tail = (len % BLOCK_SIZE as u64) as usize;
         if len < self.len {
-            let kept = index(len) + usize::from(tail != 0);
-            for i in kept..self.blocks.len() {
-                if self.blocks[i].is_some() || self.pending.contains_key(&i) {
-                    *self.touch(i) = None;
-                }
-            }
-            self.blocks.truncate(kept);
-            if tail != 0 && !self.is_hole(len) {
-                block::bytes_mut(self.touch(index(len)))[tail..].fill(0);
-            }
+            self.cut(len);
+        } else {
+            self.change_len(len);
         }
-        self.change_len(len);
+    }
+
+    fn cut(&mut self, len: u64) {
+        let mut uncut = self.clone();
+        // Of several cuts in a row the state before the first and the one before the last are remembered.
+        if let Some(earlier) = &mut uncut.uncut
+            && let Some(first) = earlier.uncut.take()
+        {
+            *earlier = first;
+        }
+        self.uncut = Some(Box::new(uncut));
+        let tail = (len % BLOCK_SIZE as u64) as usize;
+        let kept = index(len) + usize::from(tail != 0);
+        self.blocks.truncate(kept);
+        self.pending.retain(|&i, _| i < kept);
+        if tail != 0 && !self.is_hole(len) {
+            // Where the block stays, what was behind the new end is zeroed in memory, and on the disk when it is written.
+            block::bytes_mut(self.touch(index(len)))[tail..].fill(0);
+        }
+        self.durable_len = self.durable_len.min(len);
+        self.lengths.retain(|&earlier| earlier < len);
+        self.len = len;
     }
 
     fn change_len(&mut self, len: u64) {
@@ -205,6 +239,7 @@ impl FileNode {
         self.pending.retain(|_, pending| pending.clean);
         self.durable_len = self.len;
         self.lengths.clear();
+        self.uncut = None;
     }
 
     pub(crate) fn fail_sync(&mut self, dirty: Dirty) {

@@ -36,6 +36,9 @@ enum Uncertain {
     Block { file: Ino, index: usize, outcomes: Vec<(Slot, Outcome)> },
     /// A length; `outcomes` in the same order.
     Length { file: Ino, outcomes: Vec<u64> },
+    /// A cut: 0 it did not happen and all that was not durable before it is lost, 1 it happened, 2 it did not happen and
+    /// all from before is there.
+    Cut { file: Ino },
     /// A change of names: 0 lost, 1 kept.
     Names { dir: Ino, id: u64, rename: bool },
 }
@@ -53,6 +56,7 @@ impl Uncertain {
         match self {
             Uncertain::Block { outcomes, .. } => outcomes.len(),
             Uncertain::Length { outcomes, .. } => outcomes.len(),
+            Uncertain::Cut { .. } => 3,
             Uncertain::Names { .. } => 2,
         }
     }
@@ -198,6 +202,7 @@ impl CrashPoint {
         let mut files: HashMap<Ino, (Vec<Slot>, u64)> = HashMap::new();
         let mut kept_names: Vec<u64> = Vec::new();
         let mut dirs: Vec<Ino> = Vec::new();
+        let mut uncut: Vec<(Ino, usize)> = Vec::new();
         for (change, &choice) in self.changes.iter().zip(chosen) {
             match change {
                 Uncertain::Block { file, index, outcomes } => {
@@ -217,6 +222,12 @@ impl CrashPoint {
                     self.touched(&mut files, *file).1 = outcomes[choice];
                     losses.lengths += u64::from(outcomes[choice] != outcomes[1]);
                 }
+                Uncertain::Cut { file } => {
+                    if choice != 1 {
+                        uncut.push((*file, choice));
+                        losses.lengths += 1;
+                    }
+                }
                 Uncertain::Names { dir, id, rename } => {
                     dirs.push(*dir);
                     match (choice, rename) {
@@ -228,6 +239,10 @@ impl CrashPoint {
             }
         }
         losses.size_before_data = self.count_size_before_data(chosen, &files);
+        for (ino, choice) in uncut {
+            let Some(before) = self.disk.file(ino).uncut() else { continue };
+            files.insert(ino, if choice == 0 { before.worst() } else { (before.blocks().to_vec(), before.len()) });
+        }
         let mut disk = self.disk.clone();
         for (ino, (blocks, len)) in files {
             disk.replace(ino, Node::File(FileNode::durable(blocks, len)));
@@ -299,6 +314,9 @@ fn uncertain_in_file(ino: Ino, file: &FileNode, changes: &mut Vec<Uncertain>) {
         outcomes.extend(tears(differing).map(|mask| (block::torn(&pending.base, &current, mask), Outcome::Torn)));
         changes.push(Uncertain::Block { file: ino, index, outcomes });
     }
+    if file.uncut().is_some() {
+        changes.push(Uncertain::Cut { file: ino });
+    }
     let outcomes = file.possible_lengths();
     if outcomes.iter().any(|&len| len != outcomes[0]) {
         changes.push(Uncertain::Length { file: ino, outcomes });
@@ -343,6 +361,9 @@ impl CrashPoint {
             }
             Uncertain::Length { file, outcomes } => {
                 format!("{} length {} of {outcomes:?}", name(*file), outcomes[choice])
+            }
+            Uncertain::Cut { file } => {
+                format!("{} cut: {}", name(*file), ["undone, all before it lost", "kept", "undone"][choice])
             }
             Uncertain::Names { dir, id, .. } => {
                 let Node::Dir(node) = self.disk.node(*dir) else { return String::new() };
