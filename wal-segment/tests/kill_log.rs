@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use tsdb_vfs::{Fs, RealFs};
-use wal_segment::{Check, Compression, Durability, Log, LogOptions, LogReader, PAGE_SIZE, layout};
+use wal_segment::{Check, Compression, Durability, Log, LogOptions, LogReader, PAGE_SIZE, layout, repair};
 
 /// What the child is doing when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,11 @@ enum Place {
     GroupCommit,
     /// It tears the log's end and opens it again.
     Heal,
+    /// It damages a record and repairs the log.
+    Repair,
 }
 
-const PLACES: [Place; 4] = [Place::Append, Place::Rotation, Place::GroupCommit, Place::Heal];
+const PLACES: [Place; 5] = [Place::Append, Place::Rotation, Place::GroupCommit, Place::Heal, Place::Repair];
 
 /// Kills on one directory before a fresh one is taken: reading it all after each kill would take longer and longer.
 const KILLS_PER_DIR: u64 = 25;
@@ -148,6 +151,9 @@ fn kill_in_one_dir(place: Place, kills: u64, rng: &mut SmallRng) -> Tally {
         }
         let acknowledged = acknowledged(&journal);
         let removed = removed(dir);
+        if place == Place::Repair {
+            repair_all(&wal(dir));
+        }
         let healed = Log::open(fs(), &wal(dir), options(place, generation)).unwrap().1;
         assert!(healed.lost.is_empty(), "opening says that durable records are lost: {healed:?}");
         let found = read(&wal(dir));
@@ -159,6 +165,10 @@ fn kill_in_one_dir(place: Place, kills: u64, rng: &mut SmallRng) -> Tally {
         tally.healed += u64::from(healed.healed.is_some());
     }
     tally
+}
+
+fn repair_all(wal: &Path) {
+    repair::apply(&fs(), repair::plan(&fs(), wal).unwrap()).unwrap();
 }
 
 fn fs() -> Fs {
@@ -233,6 +243,15 @@ fn child() {
                 drop(log);
                 child.tear();
             }
+            Place::Repair => {
+                child.append(&log);
+                log.next_segment().unwrap();
+                child.append(&log);
+                child.remove(&log);
+                log.close().unwrap();
+                child.damage();
+                repair_all(&wal(&child.dir));
+            }
         }
     }
 }
@@ -269,6 +288,17 @@ impl Child {
             removing.write_all(&parse(record.bytes).unwrap().to_be_bytes()).unwrap();
         }
         log.remove_segments_before(keep_from).unwrap();
+    }
+
+    /// Notes a record as given up, then writes over it.
+    fn damage(&self) {
+        let all = layout::segments(&fs(), &wal(&self.dir)).unwrap();
+        let filled = all.iter().rev().find(|segment| segment.len > 0).unwrap();
+        let mut reader = LogReader::over(fs(), vec![filled.clone()]);
+        let record = reader.next().unwrap().unwrap();
+        append_only(&self.dir.join("removing")).write_all(&parse(record.bytes).unwrap().to_be_bytes()).unwrap();
+        let file = OpenOptions::new().write(true).open(&filled.path).unwrap();
+        file.write_all_at(&[0xff; 4], record.position.offset + 3).unwrap();
     }
 
     /// Leaves what a crash in the middle of a write leaves behind the last record.

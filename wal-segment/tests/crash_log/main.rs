@@ -40,8 +40,8 @@ fn crashes(profile: Profile) -> Seen {
     let (report, seen) = enumerate(profile, states);
     report.assert_clean();
     // A case that hardly occurred proves little.
-    // Names and renames: only the ledger's and quarantine's, a few in each run.
-    let exempt = if states < 20_000 { ["lost names", "lost renames"] } else { [""; 2] };
+    // Renames: only the ledger's and quarantine's, a few in each run. Names: one for each segment.
+    let exempt = ["lost renames", if states < 10_000 { "lost names" } else { "" }];
     for (name, n) in report.states_with.counters().into_iter().filter(|(name, _)| !exempt.contains(name)) {
         assert!(n > states / 4000, "{profile:?}: {n} states with {name}");
     }
@@ -74,6 +74,12 @@ fn healing_survives() {
 }
 
 #[test]
+fn repairs_survive() {
+    let seen = crashes(Profile::Repair);
+    assert!(seen.repaired > 0, "{seen:?}");
+}
+
+#[test]
 fn failures_and_recovery_survive() {
     let seen = crashes(Profile::Failures);
     assert!(seen.recovered > 0 && seen.refused > 0 && seen.full > 0, "{seen:?}");
@@ -86,7 +92,7 @@ fn every_failure_is_survived() {
     let first = setting("HEADWATER_SEED", 1);
     let (mut report, mut seen) = (SweepReport::default(), Seen::default());
     for round in 0..rounds.min(100) {
-        for profile in [Profile::Append, Profile::Rotate, Profile::Heal] {
+        for profile in [Profile::Append, Profile::Rotate, Profile::Heal, Profile::Repair] {
             let seed = first + round;
             let program = Program::new(profile, seed);
             report += Sweep::new(seed).stride(if rounds > 20 { 1 } else { 7 }).crashes(3, 2).run(&program);

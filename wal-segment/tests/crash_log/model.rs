@@ -20,6 +20,8 @@ pub(crate) enum Note {
     Removing(Vec<Id>),
     /// A recovery has given out exactly these: they are durable, all others are gone for good.
     Found(Vec<Id>),
+    /// A repair begins: it keeps what is sound, also behind what is not.
+    Repairing,
 }
 
 impl Note {
@@ -52,7 +54,10 @@ enum State {
 
 /// The state of every record after some notes.
 #[derive(Debug, Default)]
-pub(crate) struct Model(BTreeMap<Id, State>);
+pub(crate) struct Model {
+    records: BTreeMap<Id, State>,
+    repaired: bool,
+}
 
 impl Model {
     pub(crate) fn after<'a>(notes: impl IntoIterator<Item = &'a Note>) -> Self {
@@ -68,17 +73,24 @@ impl Model {
             Note::Failed(ids) => (ids, State::Failed),
             Note::Durable(ids) => (ids, State::Durable),
             Note::Removing(ids) => (ids, State::Removing),
+            Note::Repairing => {
+                self.repaired = true;
+                return;
+            }
             Note::Found(found) => {
-                self.0.values_mut().filter(|state| **state != State::Removing).for_each(|state| *state = State::Gone);
+                self.records
+                    .values_mut()
+                    .filter(|state| **state != State::Removing)
+                    .for_each(|state| *state = State::Gone);
                 (found, State::Durable)
             }
         };
-        self.0.extend(ids.iter().map(|&id| (id, state)));
+        self.records.extend(ids.iter().map(|&id| (id, state)));
     }
 
     /// The first number that no record has.
     pub(crate) fn next_id(&self) -> Id {
-        self.0.last_key_value().map_or(1, |(&last, _)| last + 1)
+        self.records.last_key_value().map_or(1, |(&last, _)| last + 1)
     }
 
     /// Compares with what a reader found, in its order, with the segments.
@@ -91,13 +103,13 @@ impl Model {
         }
         let has = |id: &Id| sorted.binary_search(id).is_ok();
         for id in &sorted {
-            match self.0.get(id) {
+            match self.records.get(id) {
                 None => return Err(format!("record {id} was never written: invented")),
                 Some(State::Gone) => return Err(format!("record {id} was gone and is back")),
                 Some(_) => {}
             }
         }
-        let lost = self.0.iter().find(|(id, state)| **state == State::Durable && !has(id));
+        let lost = self.records.iter().find(|(id, state)| **state == State::Durable && !has(id));
         if let Some((id, _)) = lost {
             return Err(format!("record {id} was acknowledged and is lost"));
         }
@@ -107,13 +119,13 @@ impl Model {
         if !in_order {
             return Err("records are out of order".into());
         }
-        self.check_holes(found, order)
+        if self.repaired { Ok(()) } else { self.check_holes(found, order) }
     }
 
     /// What was not durable is there up to some record, and nothing behind it.
     fn check_holes(&self, found: &[(u64, Id)], order: Order) -> Result<(), String> {
         for pair in found.windows(2).filter(|pair| order == Order::Whole || pair[0].0 == pair[1].0) {
-            let between = self.0.range(pair[0].1 + 1..pair[1].1);
+            let between = self.records.range(pair[0].1 + 1..pair[1].1);
             if let Some((id, state)) = between.into_iter().find(|(_, s)| matches!(s, State::Written | State::Begun)) {
                 return Err(format!("record {id} ({state:?}) is missing between {pair:?}"));
             }

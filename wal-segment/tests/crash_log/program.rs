@@ -11,6 +11,7 @@ use tsdb_vfs::sim::{Failure, Fault, Kept, OpKind};
 use tsdb_vfs::{Fs, Journal, Scenario, SimFs, Vfs};
 use wal_segment::{
     Check, Compression, Durability, Error, Item, Log, LogOptions, LogReader, PAGE_SIZE, Position, SalvageReader,
+    layout, repair,
 };
 
 use crate::model::{Id, Model, Note, Order};
@@ -28,13 +29,15 @@ pub(crate) enum Profile {
     Group,
     /// Starts on what a crash left.
     Heal,
+    /// Starts on a log with damage in the middle, repairs it and goes on.
+    Repair,
     /// Writes and syncs fail now and then, the disk fills; the program recovers and goes on.
     Failures,
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 5] =
-        [Profile::Append, Profile::Rotate, Profile::Group, Profile::Heal, Profile::Failures];
+    pub(crate) const ALL: [Profile; 6] =
+        [Profile::Append, Profile::Rotate, Profile::Group, Profile::Heal, Profile::Repair, Profile::Failures];
 }
 
 /// How often things happened, in the program and its recoveries.
@@ -44,8 +47,8 @@ pub(crate) struct Seen {
     pub(crate) rotations: u64,
     pub(crate) removals: u64,
     pub(crate) healed: u64,
-    /// Logs without a ledger that opening refuses until they are repaired.
-    pub(crate) repairs_asked: u64,
+    /// Logs that opening refused until they were repaired.
+    pub(crate) repaired: u64,
     /// Calls that failed.
     pub(crate) refused: u64,
     /// Calls that failed because the disk was full.
@@ -60,7 +63,7 @@ impl std::ops::AddAssign for Seen {
         self.rotations += other.rotations;
         self.removals += other.removals;
         self.healed += other.healed;
-        self.repairs_asked += other.repairs_asked;
+        self.repaired += other.repaired;
         self.refused += other.refused;
         self.full += other.full;
         self.recovered += other.recovered;
@@ -109,7 +112,7 @@ fn options(profile: Profile, rng: &mut SmallRng) -> LogOptions {
         compression: codecs[rng.random_range(0..3)],
         durability,
         // Reading everything on many threads at each open is most of the time of a run.
-        check: if rng.random_bool(0.1) { Check::All } else { Check::Tail },
+        check: if profile == Profile::Repair || rng.random_bool(0.1) { Check::All } else { Check::Tail },
         ledger: rng.random_bool(0.7),
         background_sync: false,
         ..LogOptions::default()
@@ -121,10 +124,44 @@ impl Program {
         let mut rng = SmallRng::seed_from_u64(seed ^ (profile as u64) << 32);
         let mut program =
             Program { profile, seed, options: options(profile, &mut rng), prepared: None, seen: Mutex::default() };
-        if profile == Profile::Heal {
-            program.prepared = Some(program.crashed(&mut rng));
+        match profile {
+            Profile::Heal => program.prepared = Some(program.crashed(&mut rng)),
+            Profile::Repair => program.prepared = Some(program.damaged(&mut rng)),
+            _ => {}
         }
         program
+    }
+
+    /// A log that was closed in order and then damaged; what a salvaging reader finds is to be kept.
+    fn damaged(&self, rng: &mut SmallRng) -> (SimFs, Vec<Note>) {
+        let mut earlier = Program::new(Profile::Rotate, rng.next_u64());
+        earlier.options.ledger = self.options.ledger;
+        let disk = SimFs::new(0);
+        earlier.prepare(&disk);
+        earlier.execute(&disk, &|_| {});
+        if let Ok(log) = earlier.open(&disk) {
+            log.close().unwrap();
+        }
+        let fs: Fs = std::sync::Arc::new(disk.clone());
+        let segments = layout::segments(&fs, Path::new(DIR)).unwrap();
+        for _ in 0..rng.random_range(1..4) {
+            let segment = &segments[rng.random_range(0..segments.len())];
+            let file = disk.open_write(&segment.path).unwrap();
+            let len = file.len().unwrap();
+            if len > 0 {
+                let at = rng.random_range(0..len);
+                let damage = vec![rng.random(); rng.random_range(1..2000_u64).min(len - at) as usize];
+                file.write_all_at(&damage, at).unwrap();
+            }
+        }
+        let mut salvage = SalvageReader::open(fs, Path::new(DIR)).unwrap();
+        let mut sound = Vec::new();
+        while let Some(item) = salvage.next().unwrap() {
+            if let Item::Record(record) = item {
+                sound.push(parse(record.bytes).unwrap());
+            }
+        }
+        (disk, vec![Note::Found(sound)])
     }
 
     /// What a crash left of another program, with some of it torn.
@@ -151,8 +188,23 @@ impl Program {
         let fs: Fs = std::sync::Arc::new(disk.clone());
         let (log, report) = Log::open(fs, Path::new(DIR), self.options.clone())?;
         self.count(|seen| seen.healed += u64::from(report.healed.is_some()));
-        assert!(report.lost.is_empty(), "opening says that durable records are lost: {report:?}");
+        let damaged = self.profile == Profile::Repair;
+        assert!(report.lost.is_empty() || damaged, "opening says that durable records are lost: {report:?}");
         Ok(log)
+    }
+
+    /// Opens the log, after a repair if opening asks for one; and whether there was one.
+    fn open_repaired(&self, disk: &SimFs) -> Result<(Log, bool), Error> {
+        match self.open(disk) {
+            // Writes of a crash that arrived out of order look like damage to who has no ledger.
+            Err(Error::Damaged(_)) if !self.options.ledger || self.profile == Profile::Repair => {
+                let fs: Fs = std::sync::Arc::new(disk.clone());
+                repair::apply(&fs, repair::plan(&fs, Path::new(DIR))?)?;
+                self.count(|seen| seen.repaired += 1);
+                Ok((self.open(disk)?, true))
+            }
+            opened => Ok((opened?, false)),
+        }
     }
 
     fn execute(&self, disk: &SimFs, note: &(dyn Fn(Note) + Sync)) {
@@ -261,11 +313,14 @@ impl<'a> Run<'a> {
     }
 
     fn reopen(&mut self) -> Option<()> {
-        let log = match self.program.open(self.disk) {
-            Ok(log) => log,
+        if self.program.profile == Profile::Repair || !self.program.options.ledger {
+            (self.note)(Note::Repairing);
+        }
+        let (log, _) = match self.program.open_repaired(self.disk) {
+            Ok(opened) => opened,
             Err(e) => {
                 self.refused(&e);
-                self.program.open(self.disk).ok()?
+                self.program.open_repaired(self.disk).ok()?
             }
         };
         // What opening lets be read is durable, all else is gone.
@@ -425,8 +480,8 @@ fn read(disk: &SimFs) -> Result<Vec<(u64, Id)>, String> {
 
 impl Scenario for Program {
     type Note = Note;
-    /// `None`: opening asks for a repair.
-    type Recovered = Option<Vec<(u64, Id)>>;
+    /// The records, and whether a repair was needed to get at them.
+    type Recovered = (Vec<(u64, Id)>, bool);
 
     fn prepare(&self, disk: &SimFs) {
         match &self.prepared {
@@ -440,23 +495,17 @@ impl Scenario for Program {
     }
 
     fn recover(&self, disk: &SimFs) -> Result<Self::Recovered, String> {
-        match self.open(disk) {
-            // Writes of a crash that arrived out of order look like damage to who has no ledger.
-            Err(Error::Damaged(_)) if !self.options.ledger => {
-                self.count(|seen| seen.repairs_asked += 1);
-                Ok(None)
-            }
-            Err(e) => Err(format!("opening failed: {e}")),
-            Ok(_) => read(disk).map(Some),
-        }
+        let (_, repaired) = self.open_repaired(disk).map_err(|e| format!("opening failed: {e}"))?;
+        Ok((read(disk)?, repaired))
     }
 
-    fn check(&self, disk: &SimFs, found: Self::Recovered, notes: &[Note]) -> Result<(), String> {
+    fn check(&self, disk: &SimFs, (found, repaired): Self::Recovered, notes: &[Note]) -> Result<(), String> {
         let before = self.prepared.iter().flat_map(|(_, notes)| notes);
         let model = Model::after(before.chain(notes));
-        let Some(found) = found else { return Ok(()) };
         let order = match (self.profile, self.options.durability) {
             (Profile::Group, _) => Order::None,
+            // Repair keeps what is sound, also behind what is not.
+            _ if repaired => Order::None,
             // A segment is begun before the one before is durable.
             (_, Durability::Rotate) => Order::InSegments,
             _ => Order::Whole,
@@ -476,7 +525,10 @@ impl Scenario for Program {
         append(&log, &[probe]).and_then(|_| log.sync()).map_err(|e| format!("appending after recovery failed: {e}"))?;
         drop(log);
         let again = disk.crash_point().image(Kept::Nothing);
-        let read_again = self.recover(&again)?.ok_or("after another crash it asks for a repair")?;
+        let (read_again, repaired) = self.recover(&again)?;
+        if repaired {
+            return Err("after another crash it asks for a repair".into());
+        }
         let found: Vec<Id> = found.into_iter().map(|(_, id)| id).collect();
         let read_again: Vec<Id> = read_again.into_iter().map(|(_, id)| id).collect();
         if read_again != [&found[..], &[probe]].concat() {
@@ -497,5 +549,5 @@ fn an_interval_of_nothing_is_always() {
     let log = program.open(&disk).unwrap();
     append(&log, &[1]).unwrap();
     let image = disk.crash_point().image(Kept::Nothing);
-    assert_eq!(program.recover(&image), Ok(Some(vec![(0, 1)])));
+    assert_eq!(program.recover(&image), Ok((vec![(0, 1)], false)));
 }
