@@ -23,7 +23,7 @@ impl DecodeError {
     ///
     /// A field that reaches past the end was made of the zeros that stand in for it: what is wrong then is the length.
     #[cold]
-    pub(crate) fn at(bits: &BitReader<'_>, sample: u16, total: u16, at: usize, kind: DecodeErrorKind) -> Self {
+    pub(crate) fn at(bits: BitReader<'_>, sample: u16, total: u16, at: usize, kind: DecodeErrorKind) -> Self {
         if bits.overrun() {
             return Self::truncated(bits, sample, total);
         }
@@ -32,7 +32,7 @@ impl DecodeError {
 
     /// The error of a sample that reaches past the end of the bytes.
     #[cold]
-    pub(crate) fn truncated(bits: &BitReader<'_>, sample: u16, total: u16) -> Self {
+    pub(crate) fn truncated(bits: BitReader<'_>, sample: u16, total: u16) -> Self {
         let end = bits.end();
         let kind = DecodeErrorKind::Truncated { total, end: end as u32 };
         Self { sample: sample.into(), bit: end as u64, kind }

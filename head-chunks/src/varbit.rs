@@ -16,9 +16,6 @@
 
 use crate::bits::BitReader;
 
-/// The width behind a prefix of so many ones.
-const WIDTHS: [u8; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
-
 /// The prefixes and widths, smallest first, without the one of 64 bits.
 const NARROW: [(u64, u32, u32); 7] = [
     (0b10, 2, 3),
@@ -33,63 +30,125 @@ const NARROW: [(u64, u32, u32); 7] = [
 /// The bits that write `value`, and how many they are: 1 to 72.
 #[inline(always)]
 pub(crate) fn int_field(value: i64) -> (u128, u32) {
-    if value == 0 {
-        return (0, 1);
-    }
-    // The smallest n whose range −(2ⁿ⁻¹ − 1) … 2ⁿ⁻¹ holds the value: shifting the range by its lower end makes it unsigned.
+    // The smallest n whose range −(2ⁿ⁻¹ − 1) … 2ⁿ⁻¹ holds the value.
     let magnitude = if value > 0 { value as u64 - 1 } else { value.unsigned_abs() };
-    field(value as u64, 65 - magnitude.leading_zeros())
+    let bits = if value == 0 { 0 } else { 65 - magnitude.leading_zeros() };
+    field(value as u64, bits)
 }
 
 /// The bits that write `value`, and how many they are: 1 to 72.
 #[inline(always)]
 pub(crate) fn uint_field(value: u64) -> (u128, u32) {
-    if value == 0 { (0, 1) } else { field(value, 64 - value.leading_zeros()) }
+    field(value, 64 - value.leading_zeros())
 }
 
-/// The field for a value that needs `bits` bits, not 0.
+/// The field for a value that needs `bits` bits.
+///
+/// A table instead of comparisons, because which width comes next is what the data is about: no predictor knows it.
 #[inline(always)]
 fn field(value: u64, bits: u32) -> (u128, u32) {
-    for (prefix, prefix_len, width) in NARROW {
-        if bits <= width {
-            let low = value & (u64::MAX >> (64 - width));
-            return (u128::from(prefix) << width | u128::from(low), prefix_len + width);
-        }
-    }
-    (0xff << 64 | u128::from(value), 72)
+    // At most 65, and 65 only for the lowest i64.
+    let form = &FORMS[bits as usize & 127];
+    (u128::from(form.high) << 64 | u128::from(form.low | value & form.mask), form.len.into())
 }
 
+/// How a value of so many bits is written.
+#[derive(Clone, Copy)]
+struct Form {
+    /// The prefix, in its place before the value.
+    low: u64,
+    /// What of it lies beyond 64 bits.
+    high: u8,
+    /// Bits of prefix and value.
+    len: u8,
+    /// The value's bits.
+    mask: u64,
+}
+
+static FORMS: [Form; 128] = {
+    let mut forms = [Form { low: 0, high: 0xff, len: 72, mask: u64::MAX }; 128];
+    forms[0] = Form { low: 0, high: 0, len: 1, mask: 0 };
+    let mut bits = 1;
+    let mut at = 0;
+    while at < NARROW.len() {
+        let (prefix, prefix_len, width) = NARROW[at];
+        if bits <= width {
+            let (len, mask) = ((prefix_len + width) as u8, u64::MAX >> (64 - width));
+            forms[bits as usize] = Form { low: prefix << width, high: 0, len, mask };
+            bits += 1;
+        } else {
+            at += 1;
+        }
+    }
+    forms
+};
+
 /// Reads a signed field.
+///
+/// Without a branch up to 25 bits, because which width comes next is what the data is about: no predictor knows it.
 #[inline(always)]
 pub(crate) fn read_int(bits: &mut BitReader<'_>) -> i64 {
-    let (value, width) = read_field(bits);
-    if width == 0 || width == 64 { value as i64 } else { signed(value, width) }
+    let word = bits.peek();
+    let ones = word.leading_ones() as usize;
+    match SHORT.get(ones) {
+        Some(short) => {
+            bits.consume(short.len.into());
+            // One less, sign-extended, and one more: so 100…0 stays positive. The mask is for the 0 without any bits.
+            let field = (word << (ones + 1)).wrapping_sub(short.lowest) as i64;
+            ((field >> short.shift) + 1) & short.mask
+        }
+        None => {
+            let (value, width) = read_wide(ones, bits);
+            if width == 64 { value as i64 } else { signed(value, width) }
+        }
+    }
 }
 
 /// Reads an unsigned field.
 #[inline(always)]
 pub(crate) fn read_uint(bits: &mut BitReader<'_>) -> u64 {
-    read_field(bits).0
+    let word = bits.peek();
+    let ones = word.leading_ones() as usize;
+    match SHORT.get(ones) {
+        Some(short) => {
+            bits.consume(short.len.into());
+            (word << (ones + 1)) >> short.shift & short.mask as u64
+        }
+        None => read_wide(ones, bits).0,
+    }
 }
 
-#[inline(always)]
-fn read_field(bits: &mut BitReader<'_>) -> (u64, u32) {
-    let word = bits.peek();
-    if word >> 63 == 0 {
-        bits.consume(1);
-        return (0, 0);
+/// How a field whose prefix has so many ones is taken out of a peek, for those that fit one.
+#[derive(Clone, Copy)]
+struct Short {
+    /// Bits of prefix and value.
+    len: u8,
+    /// What brings the value down from the top of the word.
+    shift: u8,
+    /// The value's lowest bit while it is at the top.
+    lowest: u64,
+    /// All ones, or 0 for the value of no bits.
+    mask: i64,
+}
+
+static SHORT: [Short; 7] = {
+    let mut table = [Short { len: 1, shift: 63, lowest: 0, mask: 0 }; 7];
+    let mut ones = 1;
+    while ones < 7 {
+        let width = NARROW[ones - 1].2 as u8;
+        let shift = 64 - width;
+        table[ones] = Short { len: ones as u8 + 1 + width, shift, lowest: 1 << shift, mask: -1 };
+        ones += 1;
     }
-    let ones = word.leading_ones().min(8);
-    let width = u32::from(WIDTHS[ones as usize]);
-    let prefix = (ones + 1).min(8);
-    if ones < 7 {
-        // Prefix and value within the one word.
-        bits.consume(prefix + width);
-        (word << prefix >> (64 - width), width)
-    } else {
-        bits.consume(prefix);
-        (bits.read(width), width)
-    }
+    table
+};
+
+/// Reads a field of 56 or 64 bits behind its prefix; how many they are.
+#[inline]
+fn read_wide(ones: usize, bits: &mut BitReader<'_>) -> (u64, u32) {
+    let width = if ones == 7 { 56 } else { 64 };
+    bits.consume(8);
+    (bits.read(width), width)
 }
 
 /// A field of `n` bits (1–63) in which the pattern `100…0` is positive.
@@ -126,7 +185,8 @@ mod tests {
         }
         for value in values {
             let (field, n) = int_field(value);
-            let ones = WIDTHS.iter().position(|w| u32::from(*w) == int_width(value)).expect("a width") as u32;
+            let widths = [0, 3, 6, 9, 12, 18, 25, 56, 64];
+            let ones = widths.iter().position(|w| *w == int_width(value)).expect("a width") as u32;
             assert_eq!(n, (ones + 1).min(8) + int_width(value), "{value}");
             let bytes = bytes(field, n);
             let mut reader = BitReader::new(&bytes, 0);

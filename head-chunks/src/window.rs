@@ -1,6 +1,6 @@
 //! The window of significant bits that XOR-coded values share.
 
-use crate::bits::BitReader;
+use crate::bits::{BitReader, PEEK_BITS};
 use crate::error::DecodeErrorKind;
 
 /// Five bits of leading zeros and six of significant bits.
@@ -73,28 +73,61 @@ impl Window {
     /// Reads what [`Window::xor_field`] wrote. On an error the window's eleven bits have been taken.
     #[inline(always)]
     pub(crate) fn read_xor(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
-        let word = bits.peek();
-        if word >> 63 == 0 {
-            bits.consume(1);
+        self.read_xor_behind(bits.peek(), 0, bits)
+    }
+
+    /// As [`Window::read_xor`], where `word` is what a peek gave and its first `used` bits are still to be taken: mostly the
+    /// whole field lies in it.
+    #[inline(always)]
+    pub(crate) fn read_xor_behind(
+        &mut self,
+        word: u64,
+        used: u32,
+        bits: &mut BitReader<'_>,
+    ) -> Result<u64, DecodeErrorKind> {
+        let rest = word << used;
+        if rest >> 63 == 0 {
+            bits.consume(used + 1);
             return Ok(0);
         }
-        bits.consume(2);
-        if word >> 62 == 0b10 { Ok(self.read_reused(bits)) } else { self.read_fresh(bits) }
+        if rest >> 62 == 0b10 {
+            Ok(self.read_reused(word, used + 2, bits))
+        } else {
+            self.read_fresh(word, used + 2, bits)
+        }
     }
 
-    /// The significant bits of a difference in this window.
+    /// The significant bits of a difference in this window, behind `used` bits of `word`.
     #[inline(always)]
-    pub(crate) fn read_reused(self, bits: &mut BitReader<'_>) -> u64 {
-        bits.read(self.significant()) << self.trailing
+    pub(crate) fn read_reused(self, word: u64, used: u32, bits: &mut BitReader<'_>) -> u64 {
+        let significant = self.significant();
+        if used + significant <= PEEK_BITS {
+            bits.consume(used + significant);
+            return (word << used) >> (64 - significant) << self.trailing;
+        }
+        bits.consume(used);
+        bits.read(significant) << self.trailing
     }
 
-    /// A new window and the significant bits in it. On an error the window's eleven bits have been taken.
+    /// A new window and the significant bits in it, behind `used` (at most 46) bits of `word`. On an error the window's
+    /// eleven bits have been taken.
     #[inline(always)]
-    pub(crate) fn read_fresh(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
-        let word = bits.peek();
-        bits.consume(WINDOW_BITS as u32);
-        *self = Self::from_fields(word >> 59, word >> 53 & 63)?;
-        Ok(self.read_reused(bits))
+    pub(crate) fn read_fresh(
+        &mut self,
+        word: u64,
+        used: u32,
+        bits: &mut BitReader<'_>,
+    ) -> Result<u64, DecodeErrorKind> {
+        let rest = word << used;
+        let used = used + WINDOW_BITS as u32;
+        match Self::from_fields(rest >> 59, rest >> 53 & 63) {
+            Ok(window) => *self = window,
+            Err(kind) => {
+                bits.consume(used);
+                return Err(kind);
+            }
+        }
+        Ok(self.read_reused(word, used, bits))
     }
 
     /// The window that five bits of leading zeros and six of significant bits (0 means 64) describe.

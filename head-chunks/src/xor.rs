@@ -25,7 +25,7 @@ use tsdb_model::varint;
 use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
 use crate::varbit::signed;
-use crate::window::{WINDOW_BITS, Window};
+use crate::window::{Prefix, WINDOW_BITS, Window};
 
 /// Bytes before the bit stream: the sample count.
 const HEADER: usize = 2;
@@ -126,13 +126,19 @@ impl AppendState {
             return self.append_cold(t, value, emit);
         }
         let dod = delta.wrapping_sub(self.delta) as i64;
-        if dod != 0 {
+        let xor = value ^ self.value;
+        // The 0 of an unchanged delta goes in with the value: one put for most samples.
+        let (bits, n) = if dod == 0 {
+            match xor {
+                0 => (0, 2),
+                xor => self.bits.beside.window.field(xor, Prefix(0b10, 3), Prefix(0b11, 3)),
+            }
+        } else {
             let (bits, n) = dod_bits(dod);
             self.bits.put(bits, n, emit);
-        }
-        let (bits, n) = self.bits.beside.window.xor_field(value ^ self.value);
-        // The 0 of an unchanged delta goes in with the value: one put for most samples.
-        self.bits.put(bits, n + u32::from(dod == 0), emit);
+            self.bits.beside.window.xor_field(xor)
+        };
+        self.bits.put(bits, n, emit);
         self.remember(t, delta, value);
         Ok(())
     }
@@ -377,13 +383,14 @@ impl<'a> XorIter<'a> {
     #[inline(always)]
     fn step(&mut self) -> Result<(), DecodeError> {
         if self.read >= 2 {
-            self.step_dod();
+            let (word, used) = self.step_dod();
+            self.step_value(word, used)?;
         } else {
-            self.step_start()?;
+            // By value, so that nothing of the iterator has to live in memory because of the first two samples.
+            *self = self.clone().start()?;
         }
-        self.step_value()?;
         if self.bits.overrun() {
-            return Err(DecodeError::truncated(&self.bits, self.read, self.total));
+            return Err(DecodeError::truncated(self.bits, self.read, self.total));
         }
         self.read += 1;
         Ok(())
@@ -391,57 +398,59 @@ impl<'a> XorIter<'a> {
 
     #[cold]
     #[inline(never)]
-    fn step_start(&mut self) -> Result<(), DecodeError> {
+    fn start(mut self) -> Result<Self, DecodeError> {
         let overflow = |this: &Self| {
             let at = this.bits.pos() - MAX_VARINT_BITS;
-            DecodeError::at(&this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
+            DecodeError::at(this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
         };
         if self.read == 0 {
-            self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
+            self.t = self.bits.varint().ok_or_else(|| overflow(&self))?;
             self.value = self.bits.read(64);
         } else {
-            self.delta = self.bits.uvarint().ok_or_else(|| overflow(self))?;
+            self.delta = self.bits.uvarint().ok_or_else(|| overflow(&self))?;
             self.t = self.t.wrapping_add(self.delta as i64);
+            self.step_value(self.bits.peek(), 0)?;
         }
-        Ok(())
+        Ok(self)
     }
 
+    /// The time of a sample from the third on. Returns a peek and how many of its bits are used up but not taken yet.
     #[inline(always)]
-    fn step_dod(&mut self) {
+    fn step_dod(&mut self) -> (u64, u32) {
         let word = self.bits.peek();
-        if word >> 63 != 0 {
-            let width = match word.leading_ones() {
-                1 => 14,
-                2 => 17,
-                3 => 20,
-                _ => 64,
-            };
-            let dod = if width == 64 {
-                self.bits.consume(4);
-                self.bits.read(64) as i64
-            } else {
-                let prefix = 2 + (width - 14) / 3;
-                self.bits.consume(prefix + width);
-                signed(word << prefix >> (64 - width), width)
-            };
-            self.delta = self.delta.wrapping_add(dod as u64);
-        } else {
-            self.bits.consume(1);
+        if word >> 63 == 0 {
+            self.t = self.t.wrapping_add(self.delta as i64);
+            return (word, 1);
         }
+        let (width, prefix) = match word.leading_ones() {
+            1 => (14, 2),
+            2 => (17, 3),
+            3 => (20, 4),
+            _ => (64, 4),
+        };
+        let dod = if width == 64 {
+            self.bits.consume(4);
+            self.bits.read(64) as i64
+        } else {
+            self.bits.consume(prefix + width);
+            signed(word << prefix >> (64 - width), width)
+        };
+        self.delta = self.delta.wrapping_add(dod as u64);
         self.t = self.t.wrapping_add(self.delta as i64);
+        (self.bits.peek(), 0)
     }
 
     #[inline(always)]
-    fn step_value(&mut self) -> Result<(), DecodeError> {
-        if self.read == 0 {
-            return Ok(());
-        }
-        match self.window.read_xor(&mut self.bits) {
+    fn step_value(&mut self, word: u64, used: u32) -> Result<(), DecodeError> {
+        match self.window.read_xor_behind(word, used, &mut self.bits) {
             Ok(xor) => {
                 self.value ^= xor;
                 Ok(())
             }
-            Err(kind) => Err(DecodeError::at(&self.bits, self.read, self.total, self.bits.pos() - WINDOW_BITS, kind)),
+            Err(kind) => {
+                let at = self.bits.pos() - WINDOW_BITS;
+                Err(DecodeError::at(self.bits, self.read, self.total, at, kind))
+            }
         }
     }
 }

@@ -410,12 +410,13 @@ impl<'a> Xor2Iter<'a> {
     #[inline(always)]
     fn step(&mut self) -> Result<(), DecodeError> {
         if self.read >= 2 {
-            self.step_joint()?
+            self.step_joint()?;
         } else {
-            self.step_start()?
+            // By value, so that nothing of the iterator has to live in memory because of the first two samples.
+            *self = self.clone().start()?;
         }
         if self.bits.overrun() {
-            return Err(DecodeError::truncated(&self.bits, self.read, self.total));
+            return Err(DecodeError::truncated(self.bits, self.read, self.total));
         }
         self.read += 1;
         Ok(())
@@ -423,26 +424,26 @@ impl<'a> Xor2Iter<'a> {
 
     #[cold]
     #[inline(never)]
-    fn step_start(&mut self) -> Result<(), DecodeError> {
+    fn start(mut self) -> Result<Self, DecodeError> {
         let overflow = |this: &Self| {
             let at = this.bits.pos() - MAX_VARINT_BITS;
-            DecodeError::at(&this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
+            DecodeError::at(this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
         };
         if self.read == 0 {
-            self.t = self.bits.varint().ok_or_else(|| overflow(self))?;
+            self.t = self.bits.varint().ok_or_else(|| overflow(&self))?;
             self.value = self.bits.read(64);
             if self.value != STALE_NAN_BITS {
                 self.baseline = self.value;
             }
-            self.st.read_first(&mut self.bits, self.t).ok_or_else(|| overflow(self))?;
+            self.st.read_first(&mut self.bits, self.t).ok_or_else(|| overflow(&self))?;
         } else {
             let before = self.t;
-            self.delta = self.bits.uvarint().ok_or_else(|| overflow(self))?;
+            self.delta = self.bits.uvarint().ok_or_else(|| overflow(&self))?;
             self.t = self.t.wrapping_add(self.delta as i64);
             self.step_value()?;
             self.st.read(&mut self.bits, self.read, before);
         }
-        Ok(())
+        Ok(self)
     }
 
     /// A sample from the third on.
@@ -450,71 +451,56 @@ impl<'a> Xor2Iter<'a> {
     fn step_joint(&mut self) -> Result<(), DecodeError> {
         let before = self.t;
         let word = self.bits.peek();
-        match word.leading_ones() {
-            0 => {
-                self.bits.consume(1);
-                self.value = self.baseline;
-                self.t = self.t.wrapping_add(self.delta as i64);
+        // The two cases of nearly all samples first, each a branch of its own for the predictor.
+        if word >> 63 == 0 {
+            self.bits.consume(1);
+            self.value = self.baseline;
+            self.t = self.t.wrapping_add(self.delta as i64);
+        } else if word >> 62 == 0b10 {
+            self.t = self.t.wrapping_add(self.delta as i64);
+            if word >> 61 == 0b100 {
+                let xor = self.window.read_reused(word, 3, &mut self.bits);
+                self.change(xor);
+            } else {
+                self.step_fresh(word, 3)?;
             }
-            1 => {
-                self.t = self.t.wrapping_add(self.delta as i64);
-                self.bits.consume(3);
-                if word >> 61 == 0b100 {
-                    let xor = self.window.read_reused(&mut self.bits);
-                    self.change(xor);
-                } else {
-                    self.step_fresh()?;
-                }
-            }
-            2 => {
+        } else if word >> 59 == 0b11111 {
+            self.bits.consume(5);
+            self.value = STALE_NAN_BITS;
+            self.t = self.t.wrapping_add(self.delta as i64);
+        } else {
+            let dod = if word >> 61 == 0b110 {
                 self.bits.consume(16);
-                self.step_dod((word << 3) as i64 >> 51);
-                self.step_value()?;
-            }
-            3 => {
+                (word << 3) as i64 >> 51
+            } else if word >> 60 == 0b1110 {
                 self.bits.consume(24);
-                self.step_dod((word << 4) as i64 >> 44);
-                self.step_value()?;
-            }
-            4 => {
+                (word << 4) as i64 >> 44
+            } else {
                 self.bits.consume(5);
-                let dod = self.bits.read(64) as i64;
-                self.step_dod(dod);
-                self.step_value()?;
-            }
-            _ => {
-                self.bits.consume(5);
-                self.value = STALE_NAN_BITS;
-                self.t = self.t.wrapping_add(self.delta as i64);
-            }
+                self.bits.read(64) as i64
+            };
+            self.delta = self.delta.wrapping_add(dod as u64);
+            self.t = self.t.wrapping_add(self.delta as i64);
+            self.step_value()?;
         }
         self.st.read(&mut self.bits, self.read, before);
         Ok(())
     }
 
-    #[inline(always)]
-    fn step_dod(&mut self, dod: i64) {
-        self.delta = self.delta.wrapping_add(dod as u64);
-        self.t = self.t.wrapping_add(self.delta as i64);
-    }
-
     /// A value that may be the baseline's, another, or stale.
     #[inline(always)]
     fn step_value(&mut self) -> Result<(), DecodeError> {
-        match self.bits.peek().leading_ones() {
+        let word = self.bits.peek();
+        match word.leading_ones() {
             0 => {
                 self.bits.consume(1);
                 self.value = self.baseline;
             }
             1 => {
-                self.bits.consume(2);
-                let xor = self.window.read_reused(&mut self.bits);
+                let xor = self.window.read_reused(word, 2, &mut self.bits);
                 self.change(xor);
             }
-            2 => {
-                self.bits.consume(3);
-                self.step_fresh()?;
-            }
+            2 => self.step_fresh(word, 3)?,
             _ => {
                 self.bits.consume(3);
                 self.value = STALE_NAN_BITS;
@@ -524,13 +510,16 @@ impl<'a> Xor2Iter<'a> {
     }
 
     #[inline(always)]
-    fn step_fresh(&mut self) -> Result<(), DecodeError> {
-        match self.window.read_fresh(&mut self.bits) {
+    fn step_fresh(&mut self, word: u64, used: u32) -> Result<(), DecodeError> {
+        match self.window.read_fresh(word, used, &mut self.bits) {
             Ok(xor) => {
                 self.change(xor);
                 Ok(())
             }
-            Err(kind) => Err(DecodeError::at(&self.bits, self.read, self.total, self.bits.pos() - WINDOW_BITS, kind)),
+            Err(kind) => {
+                let at = self.bits.pos() - WINDOW_BITS;
+                Err(DecodeError::at(self.bits, self.read, self.total, at, kind))
+            }
         }
     }
 

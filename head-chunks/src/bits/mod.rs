@@ -3,6 +3,6 @@
 mod reader;
 mod split;
 
-pub(crate) use reader::{BitReader, MAX_VARINT_BITS};
+pub(crate) use reader::{BitReader, MAX_VARINT_BITS, PEEK_BITS};
 pub use split::PIECE;
 pub(crate) use split::SplitBits;

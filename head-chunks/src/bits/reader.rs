@@ -2,6 +2,9 @@
 
 use tsdb_model::varint;
 
+/// As many bits of a peek are valid wherever it begins.
+pub(crate) const PEEK_BITS: u32 = 57;
+
 /// What a varint takes that is too long: ten groups of eight bits.
 pub(crate) const MAX_VARINT_BITS: usize = 80;
 
@@ -9,7 +12,7 @@ pub(crate) const MAX_VARINT_BITS: usize = 80;
 ///
 /// Past the end it reads zeros: a decoder reads a whole sample and asks once, with [`BitReader::overrun`], whether it was
 /// all there. So a truncated chunk costs one comparison a sample instead of one a field.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Next bit, from the front of `bytes`. May run past the end by what one sample's fields take.
@@ -52,22 +55,9 @@ impl<'a> BitReader<'a> {
         let byte = self.pos >> 3;
         let word = match self.bytes.get(byte..byte + 8) {
             Some(word) => u64::from_be_bytes(word.try_into().unwrap_or_default()),
-            None => self.tail(byte),
+            None => tail(self.bytes, byte),
         };
         word << (self.pos & 7)
-    }
-
-    /// The last, partial word.
-    #[cold]
-    #[inline(never)]
-    fn tail(&self, byte: usize) -> u64 {
-        let mut word = [0; 8];
-        if let Some(rest) = self.bytes.get(byte..) {
-            for (to, from) in word.iter_mut().zip(rest) {
-                *to = *from;
-            }
-        }
-        u64::from_be_bytes(word)
     }
 
     /// Skips `n` bits.
@@ -115,6 +105,18 @@ impl<'a> BitReader<'a> {
     pub(crate) fn varint(&mut self) -> Option<i64> {
         self.uvarint().map(varint::unzigzag)
     }
+}
+
+/// The last, partial word. Takes the slice by value: a reference to the reader would keep it in memory, and with it the
+/// position, whose every update would then cost a store and a load.
+#[cold]
+#[inline(never)]
+fn tail(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(bytes.iter().skip(at)) {
+        *to = *from;
+    }
+    u64::from_be_bytes(word)
 }
 
 #[cfg(test)]

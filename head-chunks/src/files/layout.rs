@@ -164,6 +164,16 @@ pub(super) enum Parsed<'a> {
     Bad { fault: Fault, claimed: Option<usize> },
 }
 
+/// How many bytes from a record's start [`parse_record`] needs, given the first [`PREFIX_LEN`] of them (or all there are).
+pub(super) fn bytes_to_decide(prefix: &[u8], available: u64) -> usize {
+    let field = prefix.get(FIXED_LEN..).and_then(|field| varint::uvarint(field).ok());
+    let whole = field.and_then(|(data_len, len)| data_len.checked_add((FIXED_LEN + len + CRC_LEN) as u64));
+    match whole {
+        Some(whole) if whole <= available => whole as usize,
+        _ => PREFIX_LEN,
+    }
+}
+
 /// Looks at the record whose first bytes are `bytes`; the file has `available` bytes from there on.
 pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
     if available < MIN_RECORD_LEN as u64 {

@@ -10,7 +10,8 @@ use std::path::Path;
 use tsdb_vfs::VfsFile;
 
 use super::layout::{
-    FILE_HEADER_LEN, MIN_RECORD_LEN, PREFIX_LEN, Parsed, check_file_header, parse_record, plausible_record,
+    FILE_HEADER_LEN, MIN_RECORD_LEN, PREFIX_LEN, Parsed, bytes_to_decide, check_file_header, parse_record,
+    plausible_record,
 };
 use super::{ChunkMeta, ChunkRef, Damage, Fault};
 
@@ -40,14 +41,10 @@ pub(super) fn scan_file<E: From<io::Error>>(
     }
     let mut pos = FILE_HEADER_LEN as u64;
     while pos < end {
-        let mut need = PREFIX_LEN;
-        let parsed = loop {
-            // Twice at most, so that the borrow of the first look ends before the second.
-            match parse_record(scan.window.at(pos, need)?, end - pos) {
-                Parsed::NeedMore(more) => need = more,
-                _ => break parse_record(scan.window.loaded(pos, need), end - pos),
-            }
-        };
+        let available = end - pos;
+        let prefix = scan.window.at(pos, PREFIX_LEN)?;
+        let need = bytes_to_decide(prefix, available);
+        let parsed = parse_record(scan.window.at(pos, need)?, available);
         match parsed {
             Parsed::Record { head, data, len } => {
                 let meta = head.meta(ChunkRef { file: number, offset: pos as u32 }, data);
@@ -97,20 +94,13 @@ impl Scan<'_> {
     /// Whether a sound record begins at `pos`; `None` for zeros.
     fn looks_at(&mut self, pos: u64) -> io::Result<Option<bool>> {
         let available = self.end - pos;
-        let mut need = PREFIX_LEN;
-        loop {
-            match parse_record(self.window.at(pos, need)?, available) {
-                Parsed::Record { .. } => return Ok(Some(true)),
-                Parsed::End => return Ok(None),
-                Parsed::Bad { .. } => return Ok(Some(false)),
-                Parsed::NeedMore(more) => {
-                    if self.budget < more as u64 {
-                        return Ok(Some(false));
-                    }
-                    self.budget -= more as u64;
-                    need = more;
-                }
-            }
+        let need = bytes_to_decide(self.window.at(pos, PREFIX_LEN)?, available);
+        let Some(budget) = self.budget.checked_sub(need as u64) else { return Ok(Some(false)) };
+        self.budget = budget;
+        match parse_record(self.window.at(pos, need)?, available) {
+            Parsed::Record { .. } => Ok(Some(true)),
+            Parsed::End => Ok(None),
+            Parsed::Bad { .. } | Parsed::NeedMore(_) => Ok(Some(false)),
         }
     }
 
@@ -152,28 +142,26 @@ impl Scan<'_> {
 struct Window<'f> {
     file: &'f dyn VfsFile,
     end: u64,
+    /// Where in the file `bytes` begins.
     start: u64,
+    /// What was read: the first `filled` of `bytes`, whose rest is kept so that it need not be zeroed for every read.
     bytes: Vec<u8>,
+    filled: usize,
 }
 
 impl<'f> Window<'f> {
     fn new(file: &'f dyn VfsFile, end: u64) -> Self {
-        Self { file, end, start: 0, bytes: Vec::new() }
+        Self { file, end, start: 0, bytes: Vec::new(), filled: 0 }
     }
 
     /// The bytes from `pos` on: at least `n`, or all up to the end. Fewer too if the file is shorter than it was.
+    #[inline]
     fn at(&mut self, pos: u64, n: usize) -> io::Result<&[u8]> {
         let n = n.min(self.end.saturating_sub(pos) as usize);
-        let inside = pos >= self.start && pos + n as u64 <= self.start + self.bytes.len() as u64;
-        if !inside {
+        if pos < self.start || pos + n as u64 > self.start + self.filled as u64 {
             self.load(pos, n)?;
         }
-        Ok(self.loaded(pos, n))
-    }
-
-    /// What [`Window::at`] has loaded: everything from `pos` on.
-    fn loaded(&self, pos: u64, _n: usize) -> &[u8] {
-        pos.checked_sub(self.start).and_then(|skip| self.bytes.get(skip as usize..)).unwrap_or_default()
+        Ok(&self.bytes[(pos - self.start) as usize..self.filled])
     }
 
     #[cold]
@@ -181,16 +169,19 @@ impl<'f> Window<'f> {
         let want = n.max(PIECE).min(self.end.saturating_sub(pos) as usize);
         // What is loaded already is moved, not read again.
         let kept = match pos.checked_sub(self.start) {
-            Some(skip) if (skip as usize) < self.bytes.len() => {
-                self.bytes.copy_within(skip as usize.., 0);
-                self.bytes.len() - skip as usize
+            Some(skip) if (skip as usize) < self.filled => {
+                self.bytes.copy_within(skip as usize..self.filled, 0);
+                self.filled - skip as usize
             }
             _ => 0,
         };
         self.start = pos;
-        self.bytes.resize(want.max(kept), 0);
-        let read = self.file.read_full_at(&mut self.bytes[kept..], pos + kept as u64)?;
-        self.bytes.truncate(kept + read);
+        if self.bytes.len() < want {
+            self.bytes.resize(want, 0);
+        }
+        let read =
+            if kept < want { self.file.read_full_at(&mut self.bytes[kept..want], pos + kept as u64)? } else { 0 };
+        self.filled = kept + read;
         Ok(())
     }
 }

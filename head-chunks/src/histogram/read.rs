@@ -127,7 +127,7 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
         }
         let stepped = if self.read == 0 { self.step_first() } else { self.step() };
         let stepped = match stepped {
-            Ok(()) if self.bits.overrun() => Err(DecodeError::truncated(&self.bits, self.read, self.total)),
+            Ok(()) if self.bits.overrun() => Err(DecodeError::truncated(self.bits, self.read, self.total)),
             stepped => stepped,
         };
         match stepped {
@@ -165,7 +165,7 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
     fn step(&mut self) -> Result<(), DecodeError> {
         let before = self.t;
         // A reader of its own, so that its position can live in a register.
-        let mut bits = self.bits.clone();
+        let mut bits = self.bits;
         self.t_delta = self.t_delta.wrapping_add(varbit::read_int(&mut bits));
         self.t = self.t.wrapping_add(self.t_delta);
         let read = self.step_values(&mut bits);
@@ -194,7 +194,7 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
 
     #[cold]
     fn error(&self, at: usize, kind: DecodeErrorKind) -> DecodeError {
-        DecodeError::at(&self.bits, self.read, self.total, at, kind)
+        DecodeError::at(self.bits, self.read, self.total, at, kind)
     }
 
     /// The current sample.

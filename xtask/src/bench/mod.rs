@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::sh;
 
+mod head_chunks;
 mod publish;
 mod versus;
 mod wal_segment;
@@ -25,7 +26,11 @@ mod wal_segment;
 use versus::Contest;
 
 /// Every layer's contests, by crate name. One line a layer.
-const LAYERS: &[(&str, &[Contest])] = &[("wal-segment", wal_segment::CONTESTS)];
+#[rustfmt::skip]
+const LAYERS: &[(&str, &[Contest])] = &[
+    ("wal-segment", wal_segment::CONTESTS),
+    ("head-chunks", head_chunks::CONTESTS),
+];
 
 /// Measures: criterion, or side by side with Prometheus 3.14.
 #[derive(clap::Args)]
