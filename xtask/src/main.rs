@@ -16,6 +16,7 @@ mod edges;
 mod fuzz;
 mod goldens;
 mod interop;
+mod quickstart;
 mod serve;
 mod sh;
 mod test;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Ci(ci::Args),
     Test(test::Args),
+    Quickstart(quickstart::Args),
     Interop(interop::Args),
     Bless(bless::Args),
     Bench(bench::Args),
@@ -56,6 +58,7 @@ fn dispatch(command: &Command) -> Result<()> {
     match command {
         Command::Ci(args) => ci::run(args),
         Command::Test(args) => test::run(args),
+        Command::Quickstart(args) => quickstart::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Bless(args) => bless::run(args),
         Command::Bench(args) => bench::run(args),
