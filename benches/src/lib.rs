@@ -6,3 +6,5 @@ pub mod chunks;
 /// library of its own: nobody but benchmarks wants it.
 #[path = "../../headwater/src/workload.rs"]
 pub mod workload;
+
+pub mod records;

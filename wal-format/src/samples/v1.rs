@@ -65,7 +65,9 @@ fn read(record: &[u8], pos: usize) -> Result<Entry, DecodeError> {
     if let Some(entry) = record.get(pos..).and_then(|rest| rest.first_chunk()).and_then(read_common) {
         return Ok(entry);
     }
-    read_any(record, pos)
+    // Taken apart, so that the common path's entry need not go through the memory in which this one is returned.
+    let Entry { dref, dt, bits, len } = read_any(record, pos)?;
+    Ok(Entry { dref, dt, bits, len })
 }
 
 impl Base {

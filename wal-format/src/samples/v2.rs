@@ -59,7 +59,12 @@ fn read_next(cursor: &mut Cursor<'_>, first: &Sample, previous: &Sample) -> Resu
         cursor.skip(11);
         return Ok(sample);
     }
-    read_any(cursor, first, previous)
+    // Taken apart, so that the common path's sample need not go through the memory in which this one is returned; and with a
+    // cursor of its own, so that the loop's stays in registers.
+    let mut slow = *cursor;
+    let Sample { series, t, v, st } = read_any(&mut slow, first, previous)?;
+    *cursor = slow;
+    Ok(Sample { series, t, v, st })
 }
 
 #[inline]
