@@ -21,6 +21,7 @@ use crate::sh;
 mod head_chunks;
 mod publish;
 mod versus;
+mod wal_format;
 mod wal_segment;
 
 use versus::Contest;
@@ -28,6 +29,7 @@ use versus::Contest;
 /// Every layer's contests, by crate name. One line a layer.
 #[rustfmt::skip]
 const LAYERS: &[(&str, &[Contest])] = &[
+    ("wal-format", wal_format::CONTESTS),
     ("wal-segment", wal_segment::CONTESTS),
     ("head-chunks", head_chunks::CONTESTS),
 ];

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use benches::records::{self, BATCH, Data};
 use serde_json::json;
 use tsdb_model::{FloatHistogram, Histogram};
-use wal_format::{Batch, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, SampleBatch, SeriesBatch, Version};
+use wal_format::{
+    Batch, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, SampleBatch, SeriesBatch, Version,
+};
 
 use super::versus::{Arena, Contest, Cost};
 use crate::interop::wire::join;
