@@ -36,6 +36,15 @@ impl Buffer {
         }
     }
 
+    /// The next bytes to write to, at least `len` of them.
+    #[inline]
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() - self.len < len {
+            self.grow(len);
+        }
+        &mut self.bytes[self.len..]
+    }
+
     #[inline]
     pub(crate) fn advance(&mut self, len: usize) {
         self.len += len;

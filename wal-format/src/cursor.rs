@@ -28,13 +28,6 @@ impl<'a> Cursor<'a> {
         self.record
     }
 
-    /// Passes over bytes that were looked at through [`rest`](Self::rest).
-    #[inline]
-    pub(crate) fn skip(&mut self, len: usize) {
-        debug_assert!(len <= self.remaining());
-        self.pos += len;
-    }
-
     #[inline]
     pub(crate) const fn pos(&self) -> usize {
         self.pos

@@ -15,7 +15,7 @@ use crate::cursor::Cursor;
 use crate::error::DecodeError;
 use crate::header::Base;
 use crate::tag;
-use tsdb_model::varint::{unzigzag, zigzag};
+use tsdb_model::varint::{unzigzag, write_uvarint, zigzag};
 
 /// Longest entry: two ten-byte varints and a value.
 const MAX_ENTRY: usize = 28;
@@ -29,21 +29,22 @@ struct Entry {
     len: usize,
 }
 
-/// Reads an entry whose deltas have a common shape: (1, 2 or 3) + 1 bytes. All indices are constants within a fixed-size
-/// window, so nothing is checked but the window itself.
+/// The value behind `AT` bytes of deltas. The bounds are constants: nothing is checked when the program runs.
+#[inline(always)]
+fn value_at<const AT: usize>(window: &[u8; 16]) -> u64 {
+    window[AT..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Reads an entry whose deltas have a common shape: (1, 2 or 3) + 1 bytes.
 #[inline(always)]
 fn read_common(window: &[u8; 16]) -> Option<Entry> {
-    let head = u32::from_le_bytes([window[0], window[1], window[2], window[3]]);
-    let value = |at: usize| {
-        let bytes: [u8; 8] = core::array::from_fn(|i| window[at + i]);
-        u64::from_be_bytes(bytes)
-    };
+    let head = u32::from_le_bytes(*window.first_chunk()?);
     let (dref, dt, bits, len) = if head & 0x8080 == 0 {
-        (head & 0x7f, head >> 8 & 0x7f, value(2), 10)
+        (head & 0x7f, head >> 8 & 0x7f, value_at::<2>(window), 10)
     } else if head & 0x0080_8080 == 0x80 {
-        (head & 0x7f | head >> 1 & 0x3f80, head >> 16 & 0x7f, value(3), 11)
+        (head & 0x7f | head >> 1 & 0x3f80, head >> 16 & 0x7f, value_at::<3>(window), 11)
     } else if head & 0x8080_8080 == 0x8080 {
-        (head & 0x7f | head >> 1 & 0x3f80 | head >> 2 & 0x001f_c000, head >> 24, value(4), 12)
+        (head & 0x7f | head >> 1 & 0x3f80 | head >> 2 & 0x001f_c000, head >> 24, value_at::<4>(window), 12)
     } else {
         return None;
     };
@@ -121,51 +122,65 @@ impl<'a> Samples<'a> {
     }
 }
 
+/// Samples written between two looks at the room that is left.
+const BLOCK: usize = 64;
+
 #[inline]
-pub(super) fn encode(out: &mut Buffer, mut samples: impl Iterator<Item = Sample>) {
+pub(super) fn encode(out: &mut Buffer, samples: impl Iterator<Item = Sample>) {
     out.put_byte(tag::SAMPLES);
-    let Some(first) = samples.next() else { return };
+    let mut samples = samples.peekable();
+    let Some(first) = samples.peek() else { return };
     let base = Base { series: first.series, t: first.t };
     base.put(out);
-    put(out, base, &first);
-    for sample in samples {
-        put(out, base, &sample);
+    while samples.peek().is_some() {
+        let room = out.room(BLOCK * MAX_ENTRY);
+        let mut used = 0;
+        for sample in samples.by_ref().take(BLOCK) {
+            if let Some(window) = room[used..].first_chunk_mut() {
+                used += put(window, base, &sample);
+            }
+        }
+        out.advance(used);
     }
 }
 
 #[inline(always)]
-fn put(out: &mut Buffer, base: Base, sample: &Sample) {
+fn put(window: &mut [u8; MAX_ENTRY], base: Base, sample: &Sample) -> usize {
     let dref = zigzag(sample.series.wrapping_delta(base.series));
     let dt = zigzag(sample.t.wrapping_sub(base.t));
-    let window = out.window::<MAX_ENTRY>();
     let value = sample.v.to_bits().to_be_bytes();
-    let len = if dt < 0x80 && dref < 0x80 {
+    if dt >= 0x80 || dref >= 0x20_0000 {
+        return put_any(window, dref, dt, value);
+    }
+    if dref < 0x80 {
         window[0] = dref as u8;
         window[1] = dt as u8;
         window[2..10].copy_from_slice(&value);
         10
-    } else if dt < 0x80 && dref < 0x4000 {
+    } else if dref < 0x4000 {
         window[0] = dref as u8 | 0x80;
         window[1] = (dref >> 7) as u8;
         window[2] = dt as u8;
         window[3..11].copy_from_slice(&value);
         11
-    } else if dt < 0x80 && dref < 0x20_0000 {
+    } else {
         window[0] = dref as u8 | 0x80;
         window[1] = (dref >> 7) as u8 | 0x80;
         window[2] = (dref >> 14) as u8;
         window[3] = dt as u8;
         window[4..12].copy_from_slice(&value);
         12
-    } else {
-        return put_any(out, base, sample);
-    };
-    out.advance(len);
+    }
 }
 
 #[inline(never)]
-fn put_any(out: &mut Buffer, base: Base, sample: &Sample) {
-    out.put_varint(sample.series.wrapping_delta(base.series));
-    out.put_varint(sample.t.wrapping_sub(base.t));
-    out.put_float(sample.v);
+fn put_any(window: &mut [u8; MAX_ENTRY], dref: u64, dt: u64, value: [u8; 8]) -> usize {
+    let mut used = 0;
+    for number in [dref, dt] {
+        if let Some(window) = window[used..].first_chunk_mut() {
+            used += write_uvarint(window, number);
+        }
+    }
+    window[used..used + 8].copy_from_slice(&value);
+    used + 8
 }

@@ -13,12 +13,34 @@ use crate::error::DecodeError;
 use crate::start_time;
 use crate::tag;
 use tsdb_model::SeriesRef;
-use tsdb_model::varint::{unzigzag, zigzag};
+use tsdb_model::varint::{unzigzag, write_uvarint, zigzag};
 
 /// Longest entry: three ten-byte varints, a marker and a value.
 const MAX_ENTRY: usize = 39;
 
-#[inline(always)]
+/// What later entries are relative to.
+#[derive(Clone, Copy, Debug)]
+struct Previous {
+    first_t: i64,
+    first_st: i64,
+    series: SeriesRef,
+    st: i64,
+}
+
+impl Previous {
+    /// After the first sample.
+    const fn new(first: &Sample) -> Self {
+        Self { first_t: first.t, first_st: first.st, series: first.series, st: first.st }
+    }
+
+    /// After another one.
+    #[inline(always)]
+    fn advance(&mut self, sample: &Sample) {
+        self.series = sample.series;
+        self.st = sample.st;
+    }
+}
+
 fn read_first(cursor: &mut Cursor<'_>) -> Result<Sample, DecodeError> {
     Ok(Sample {
         series: SeriesRef(cursor.varint("a ref")? as u64),
@@ -28,43 +50,46 @@ fn read_first(cursor: &mut Cursor<'_>) -> Result<Sample, DecodeError> {
     })
 }
 
-/// Reads an entry of the common shape: one byte for the ref, one for the time, a marker that nothing follows.
+/// Bytes of an entry of the common shape: one for the ref, one for the time, a marker that nothing follows, the value.
+const COMMON: usize = 11;
+
 #[inline(always)]
-fn read_common(window: &[u8; 11], first: &Sample, previous: &Sample) -> Option<Sample> {
+fn read_common(window: &[u8; COMMON], previous: &Previous) -> Option<Sample> {
     let [dref, dt, marker, value @ ..] = window;
     if dref | dt >= 0x80 || *marker > start_time::SAME {
         return None;
     }
     Some(Sample {
         series: previous.series.wrapping_add(unzigzag(u64::from(*dref))),
-        t: first.t.wrapping_add(unzigzag(u64::from(*dt))),
+        t: previous.first_t.wrapping_add(unzigzag(u64::from(*dt))),
         st: if *marker == start_time::NONE { 0 } else { previous.st },
         v: f64::from_bits(u64::from_be_bytes(*value)),
     })
 }
 
+/// Reads any entry, and says where the next one begins.
 #[inline(never)]
-fn read_any(cursor: &mut Cursor<'_>, first: &Sample, previous: &Sample) -> Result<Sample, DecodeError> {
-    Ok(Sample {
+fn read_any(record: &[u8], pos: usize, previous: &Previous) -> Result<(Sample, usize), DecodeError> {
+    let mut cursor = Cursor::at(record, pos);
+    let sample = Sample {
         series: previous.series.wrapping_add(cursor.varint("a ref delta")?),
-        t: first.t.wrapping_add(cursor.varint("a time delta")?),
-        st: start_time::read(cursor, first.st, previous.st)?,
+        t: previous.first_t.wrapping_add(cursor.varint("a time delta")?),
+        st: start_time::read(&mut cursor, previous.first_st, previous.st)?,
         v: cursor.float("a value")?,
-    })
+    };
+    Ok((sample, cursor.pos()))
 }
 
 #[inline(always)]
-fn read_next(cursor: &mut Cursor<'_>, first: &Sample, previous: &Sample) -> Result<Sample, DecodeError> {
-    if let Some(sample) = cursor.rest().first_chunk().and_then(|window| read_common(window, first, previous)) {
-        cursor.skip(11);
-        return Ok(sample);
+fn read_next(record: &[u8], pos: usize, previous: &Previous) -> Result<(Sample, usize), DecodeError> {
+    let window = record.get(pos..).and_then(|rest| rest.first_chunk());
+    if let Some(sample) = window.and_then(|window| read_common(window, previous)) {
+        return Ok((sample, pos + COMMON));
     }
-    // Taken apart, so that the common path's sample need not go through the memory in which this one is returned; and with a
-    // cursor of its own, so that the loop's stays in registers.
-    let mut slow = *cursor;
-    let Sample { series, t, v, st } = read_any(&mut slow, first, previous)?;
-    *cursor = slow;
-    Ok(Sample { series, t, v, st })
+    // Copied and taken apart, so that the common path's values need not go through memory for this one's sake.
+    let previous = *previous;
+    let (Sample { series, t, v, st }, pos) = read_any(record, pos, &previous)?;
+    Ok((Sample { series, t, v, st }, pos))
 }
 
 #[inline]
@@ -74,41 +99,52 @@ pub(super) fn for_each(record: &[u8], mut f: impl FnMut(Sample)) -> Result<(), D
         return Ok(());
     }
     let first = read_first(&mut cursor)?;
+    let mut previous = Previous::new(&first);
+    let mut pos = cursor.pos();
     f(first);
-    let mut previous = first;
-    while !cursor.is_at_end() {
-        previous = read_next(&mut cursor, &first, &previous)?;
-        f(previous);
+    while pos < record.len() {
+        let (sample, next) = read_next(record, pos, &previous)?;
+        previous.advance(&sample);
+        pos = next;
+        f(sample);
     }
     Ok(())
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Samples<'a> {
-    cursor: Cursor<'a>,
-    /// The first sample and the one before, once there is one.
-    seen: Option<(Sample, Sample)>,
+    record: &'a [u8],
+    pos: usize,
+    /// Once there was a first sample.
+    previous: Option<Previous>,
 }
 
 impl<'a> Samples<'a> {
     pub(super) const fn new(cursor: Cursor<'a>) -> Self {
-        Self { cursor, seen: None }
+        Self { record: cursor.record(), pos: cursor.pos(), previous: None }
     }
 
     #[inline]
     pub(super) fn next_sample(&mut self) -> Result<Option<Sample>, DecodeError> {
-        if self.cursor.is_at_end() {
+        if self.pos >= self.record.len() {
             return Ok(None);
         }
-        let sample = match &self.seen {
-            None => read_first(&mut self.cursor)?,
-            Some((first, previous)) => read_next(&mut self.cursor, first, previous)?,
+        let Some(previous) = &mut self.previous else {
+            let mut cursor = Cursor::at(self.record, self.pos);
+            let first = read_first(&mut cursor)?;
+            self.pos = cursor.pos();
+            self.previous = Some(Previous::new(&first));
+            return Ok(Some(first));
         };
-        let first = self.seen.map_or(sample, |(first, _)| first);
-        self.seen = Some((first, sample));
+        let (sample, next) = read_next(self.record, self.pos, previous)?;
+        previous.advance(&sample);
+        self.pos = next;
         Ok(Some(sample))
     }
 }
+
+/// Samples written between two looks at the room that is left.
+const BLOCK: usize = 64;
 
 #[inline]
 pub(super) fn encode(out: &mut Buffer, mut samples: impl Iterator<Item = Sample>) {
@@ -118,34 +154,62 @@ pub(super) fn encode(out: &mut Buffer, mut samples: impl Iterator<Item = Sample>
     out.put_varint(first.t);
     out.put_varint(first.st);
     out.put_float(first.v);
-    let mut previous = first;
-    for sample in samples {
-        put(out, &first, &previous, &sample);
-        previous = sample;
+    let mut previous = Previous::new(&first);
+    let mut samples = samples.peekable();
+    while samples.peek().is_some() {
+        let room = out.room(BLOCK * MAX_ENTRY);
+        let mut used = 0;
+        for sample in samples.by_ref().take(BLOCK) {
+            if let Some(window) = room[used..].first_chunk_mut() {
+                used += put(window, &previous, &sample);
+            }
+            previous.advance(&sample);
+        }
+        out.advance(used);
     }
 }
 
 #[inline(always)]
-fn put(out: &mut Buffer, first: &Sample, previous: &Sample, sample: &Sample) {
+fn put(window: &mut [u8; MAX_ENTRY], previous: &Previous, sample: &Sample) -> usize {
     let dref = zigzag(sample.series.wrapping_delta(previous.series));
-    let dt = zigzag(sample.t.wrapping_sub(first.t));
-    let trivial = sample.st == 0 || sample.st == previous.st;
-    if dref < 0x80 && dt < 0x80 && trivial {
-        let window = out.window::<MAX_ENTRY>();
-        window[0] = dref as u8;
-        window[1] = dt as u8;
-        window[2] = if sample.st == 0 { start_time::NONE } else { start_time::SAME };
-        window[3..11].copy_from_slice(&sample.v.to_bits().to_be_bytes());
-        out.advance(11);
-        return;
+    let dt = zigzag(sample.t.wrapping_sub(previous.first_t));
+    let value = sample.v.to_bits().to_be_bytes();
+    let start = match sample.st {
+        0 => Err(start_time::NONE),
+        st if st == previous.st => Err(start_time::SAME),
+        st => Ok(zigzag(st.wrapping_sub(previous.first_st))),
+    };
+    match start {
+        Err(marker) if dref < 0x80 && dt < 0x80 => {
+            window[0] = dref as u8;
+            window[1] = dt as u8;
+            window[2] = marker;
+            window[3..COMMON].copy_from_slice(&value);
+            COMMON
+        }
+        _ => put_any(window, dref, dt, start, value),
     }
-    put_any(out, first, previous, sample);
 }
 
+/// `start` is what follows the explicit marker, or a marker that nothing follows.
 #[inline(never)]
-fn put_any(out: &mut Buffer, first: &Sample, previous: &Sample, sample: &Sample) {
-    out.put_varint(sample.series.wrapping_delta(previous.series));
-    out.put_varint(sample.t.wrapping_sub(first.t));
-    start_time::put(out, sample.st, first.st, previous.st);
-    out.put_float(sample.v);
+fn put_any(window: &mut [u8; MAX_ENTRY], dref: u64, dt: u64, start: Result<u64, u8>, value: [u8; 8]) -> usize {
+    let mut used = 0;
+    let mut put = |number: u64| {
+        if let Some(window) = window[used..].first_chunk_mut() {
+            used += write_uvarint(window, number);
+        }
+    };
+    put(dref);
+    put(dt);
+    // A marker is one byte below 0x80: the same as a uvarint.
+    match start {
+        Err(marker) => put(u64::from(marker)),
+        Ok(delta) => {
+            put(u64::from(start_time::EXPLICIT));
+            put(delta);
+        }
+    }
+    window[used..used + 8].copy_from_slice(&value);
+    used + 8
 }
