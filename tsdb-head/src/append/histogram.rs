@@ -96,12 +96,9 @@ impl Appender {
         start: i64,
         zero: AnyHistogram,
     ) -> Result<SeriesRef, AppendError> {
-        if start >= t {
-            return Err(AppendError::StartNotBeforeSample { start, t });
-        }
-        self.open_at(t)?;
+        let series = self.resolve_for_zero(series, labels, t, start)?;
         self.check_time(start)?;
-        self.append_any_histogram(series, labels, 0, start, zero).map_err(|error| match error {
+        self.append_any_histogram(Some(series), labels, 0, start, zero).map_err(|error| match error {
             AppendError::OutOfOrder => AppendError::OutOfOrderStart,
             other => other,
         })

@@ -185,12 +185,24 @@ impl Appender {
         t: i64,
         start: i64,
     ) -> Result<SeriesRef, AppendError> {
+        let series = self.resolve_for_zero(series, labels, t, start)?;
+        self.append(Some(series), labels, start, 0.0)
+    }
+
+    /// The series of a zero sample. As in the reference, a fresh head opens at the sample's time, not at the start
+    /// timestamp's, and labels are looked at before the time is.
+    fn resolve_for_zero(
+        &mut self,
+        series: Option<SeriesRef>,
+        labels: &Labels,
+        t: i64,
+        start: i64,
+    ) -> Result<SeriesRef, AppendError> {
         if start >= t {
             return Err(AppendError::StartNotBeforeSample { start, t });
         }
-        // The reference opens a fresh head at the sample's time, not at the start timestamp's.
         self.open_at(t)?;
-        self.append(series, labels, start, 0.0)
+        self.resolve(series, labels, |_, _, series| Ok(SeriesRef(series)))
     }
 
     fn stored_start(&self, start: i64) -> i64 {

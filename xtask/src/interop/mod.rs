@@ -23,6 +23,7 @@ mod chunks;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;
+mod head;
 mod protocol;
 mod records;
 mod reference;
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[Row])] = &[
     ("chunks", chunks::ROWS),
     ("dir", dir::ROWS),
     ("checkpoint", checkpoint::ROWS),
+    ("head", head::ROWS),
 ];
 
 /// One comparison of ours with the reference's.
