@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod selector;
 mod source;
+mod survey;
 mod times;
 #[allow(dead_code)] // used by `bench ingest`
 mod workload;

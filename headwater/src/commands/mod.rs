@@ -4,9 +4,11 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod ingest;
+pub(crate) mod inspect;
 pub(crate) mod records;
 pub(crate) mod replay;
 pub(crate) mod tail;
+pub(crate) mod top;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,10 @@ pub(crate) enum Command {
     Dump(dump::Args),
     /// Print the log's records in order.
     Records(records::Args),
+    /// Show what is in a data directory.
+    Inspect(inspect::Args),
+    /// Show who fills the log.
+    Top(top::Args),
     /// Follow a live log.
     Tail(tail::Args),
     /// Measure on this machine.
@@ -36,6 +42,8 @@ impl Command {
             Self::Ingest(args) => ingest::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Records(args) => records::run(args, context),
+            Self::Inspect(args) => inspect::run(args, context),
+            Self::Top(args) => top::run(args, context),
             Self::Tail(args) => tail::run(args, context),
             Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),
