@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::interop::Reference;
 use crate::sh;
 
+mod chunks;
 mod dirs;
 
 /// Every layer's goldens. One line a layer.
-const LAYERS: &[&[Golden]] = &[dirs::GOLDENS];
+const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS];
 
 /// All goldens together: a clone should stay small.
 const MOST_BYTES: u64 = 8 << 20;

@@ -19,7 +19,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod checkpoint;
-mod chunks;
+pub(crate) mod chunks;
 mod coverage;
 pub(crate) mod dir;
 pub(crate) mod entry;

@@ -119,6 +119,20 @@ impl Game<'_> {
     }
 }
 
+/// Random chunks as the reference is asked to store them, and how many they are, for goldens.
+pub(crate) fn stored_chunks(rng: &mut StdRng, count: usize) -> (Vec<u8>, usize) {
+    let mut payload = WireWriter::default();
+    for n in 0..count {
+        let encoding = Encoding::ALL[n % 6];
+        let run = steps(rng, encoding, &mut Coverage::new(false));
+        let data = append_all(encoding, &run).expect("a run that fits").1.swap_remove(0);
+        let (mint, maxt) = (n as i64 * 1_000, n as i64 * 1_000 + 999);
+        let chunk = Stored { series: n as u64 / 4 + 1, mint, maxt, encoding, out_of_order: n % 10 == 9, data };
+        put_chunk(&mut payload, &chunk);
+    }
+    (payload.0, count)
+}
+
 fn open(dir: &Path) -> Result<ChunkFiles> {
     let fs: Fs = Arc::new(RealFs::new());
     let (files, report) = ChunkFiles::open(fs, dir, Options::default())?;

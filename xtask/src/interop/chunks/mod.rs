@@ -20,7 +20,7 @@ mod samples;
 
 use samples::{Floats, Histograms};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::interop) const ROWS: &[Row] = &[
     Row { name: "xor", about: "random runs: the same bytes, read alike", run: |s| compare(s, Encoding::Xor) },
     Row { name: "xor2", about: "random runs: the same bytes, read alike", run: |s| compare(s, Encoding::Xor2) },
     Row {
@@ -183,6 +183,19 @@ fn put_value(out: &mut WireWriter, value: &Value) {
         Value::FloatHistogram(h) => out.float_histogram(h),
     }
 }
+
+/// Random runs as the reference is asked for them, for goldens.
+pub(crate) fn encoded_runs(rng: &mut StdRng, encoding: Encoding, runs: usize) -> Vec<Vec<u8>> {
+    (0..runs)
+        .map(|_| {
+            let mut out = WireWriter::default();
+            put_run(&mut out, encoding, &steps(rng, encoding, &mut Coverage::new(false)));
+            out.0
+        })
+        .collect()
+}
+
+pub(crate) use files::stored_chunks;
 
 /// Outcomes, and chunks by encoding and bytes.
 type Answered<'a> = (Vec<u8>, Vec<(u8, &'a [u8])>);
