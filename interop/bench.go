@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"hash/crc32"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -16,21 +19,36 @@ func timed(work func() error) (map[string]any, error) {
 	return map[string]any{"seconds": wall.Seconds(), "cpu_seconds": (cpuTime() - before).Seconds(), "peak_rss": peakRSS()}, err
 }
 
-func usage() syscall.Rusage {
+func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err)
 	}
-	return u
-}
-
-func cpuTime() time.Duration {
-	u := usage()
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// peakRSS is in bytes; Linux accounts in KiB.
-func peakRSS() int64 { return usage().Maxrss * 1024 }
+// peakRSS is the process's peak resident set in bytes. Not what getrusage says: that begins with the peak of the process
+// which started this one.
+func peakRSS() int64 { return statusField("VmHWM:") }
+
+// currentRSS is the resident set now, in bytes.
+func currentRSS() int64 { return statusField("VmRSS:") }
+
+// statusField reads a field of /proc/self/status that is given in kB.
+func statusField(name string) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, found := strings.CutPrefix(line, name); found {
+			var kib int64
+			_, _ = fmt.Sscan(rest, &kib)
+			return kib * 1024
+		}
+	}
+	return 0
+}
 
 func init() {
 	// The checksum alone, over the payload, repeat times.

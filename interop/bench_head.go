@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/common/promslog"
 
@@ -23,66 +23,80 @@ import (
 // The head under load: what Prometheus' own head needs for a workload, and for reading it back. Each runs in a process of
 // its own, so that its peak memory is its own.
 
-// ingest runs the workload and answers what it cost.
-func ingest(head *tsdb.Head, w *workload, committers, perCommit uint64) (map[string]any, error) {
-	refs := make([]storage.SeriesRef, w.Series)
-	walks := make([]walk, w.Series)
-	var first time.Duration
-	fields, err := timed(func() error {
-		start := time.Now()
-		for scrape := range w.Scrapes {
-			if err := ingestScrape(head, w, scrape, refs, walks, committers, perCommit); err != nil {
-				return err
-			}
-			if scrape == 0 {
-				first = time.Since(start)
-			}
-		}
-		return nil
-	})
-	fields["first_scrape_seconds"] = first.Seconds()
-	return fields, err
+// ingestion is a workload on its way into a head. What it appends is made before the clock runs: how fast either side
+// makes labels and random numbers is not the question.
+type ingestion struct {
+	*workload
+	head                  *tsdb.Head
+	committers, perCommit uint64
+	refs                  []storage.SeriesRef
+	walks                 []walk
+	values                []float64
+	labels                []labels.Labels
 }
 
-// ingestScrape appends one scrape: every committer has its share of the series, and a commit holds perCommit of them.
-func ingestScrape(
-	head *tsdb.Head, w *workload, scrape uint64, refs []storage.SeriesRef, walks []walk, committers, perCommit uint64,
-) error {
-	errs := make([]error, committers)
+// prepare makes a scrape's values, and the labels of series that are new in it.
+func (in *ingestion) prepare(scrape uint64) {
+	in.labels = nil
+	if in.replaced(scrape) {
+		in.labels = make([]labels.Labels, in.Series)
+		for i := range in.labels {
+			id := in.id(uint64(i), scrape)
+			in.labels[i], in.walks[i] = in.workload.labels(id), in.walk(id)
+		}
+	}
+	for i := range in.values {
+		in.values[i] = in.walks[i].next()
+	}
+}
+
+// run appends everything and answers what it cost.
+func (in *ingestion) run() (map[string]any, error) {
+	in.refs, in.walks = make([]storage.SeriesRef, in.Series), make([]walk, in.Series)
+	in.values = make([]float64, in.Series)
+	var wall, cpu, first float64
+	for scrape := range in.Scrapes {
+		in.prepare(scrape)
+		fields, err := timed(func() error { return in.scrape(scrape) })
+		if err != nil {
+			return nil, err
+		}
+		wall += fields["seconds"].(float64)
+		cpu += fields["cpu_seconds"].(float64)
+		if scrape == 0 {
+			first = wall
+		}
+	}
+	return map[string]any{"seconds": wall, "cpu_seconds": cpu, "first_scrape_seconds": first}, nil
+}
+
+// scrape appends one scrape: every committer has its share of the series, and a commit holds perCommit of them.
+func (in *ingestion) scrape(scrape uint64) error {
+	errs := make([]error, in.committers)
 	var wg sync.WaitGroup
-	share := (w.Series + committers - 1) / committers
-	for c := range committers {
+	share := (in.Series + in.committers - 1) / in.committers
+	for c := range in.committers {
 		wg.Go(func() {
-			for from := c * share; from < min((c+1)*share, w.Series); from += perCommit {
-				to := min(from+perCommit, (c+1)*share, w.Series)
-				if errs[c] == nil {
-					errs[c] = ingestCommit(head, w, scrape, from, refs[from:to], walks[from:to])
-				}
+			end := min((c+1)*share, in.Series)
+			for from := c * share; from < end && errs[c] == nil; from += in.perCommit {
+				errs[c] = in.commit(scrape, from, min(from+in.perCommit, end))
 			}
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func ingestCommit(head *tsdb.Head, w *workload, scrape, from uint64, refs []storage.SeriesRef, walks []walk) error {
-	app := head.Appender(context.Background())
-	t := w.time(scrape)
-	fresh := w.replaced(scrape)
-	for i := range refs {
+func (in *ingestion) commit(scrape, from, to uint64) error {
+	app := in.head.Appender(context.Background())
+	t := in.time(scrape)
+	for i := from; i < to; i++ {
 		var err error
-		if fresh {
-			id := w.id(from+uint64(i), scrape)
-			walks[i] = w.walk(id)
-			refs[i], err = app.Append(0, w.labels(id), t, walks[i].next())
+		if in.labels != nil {
+			in.refs[i], err = app.Append(0, in.labels[i], t, in.values[i])
 		} else {
 			// As a scrape loop does: known series by their reference, without labels.
-			_, err = app.Append(refs[i], labels.EmptyLabels(), t, walks[i].next())
+			_, err = app.Append(in.refs[i], labels.EmptyLabels(), t, in.values[i])
 		}
 		if err != nil {
 			return fmt.Errorf("scrape %d: %w", scrape, err)
@@ -101,17 +115,6 @@ func memory(fields map[string]any, series uint64) {
 	fields["live_bytes_per_series"] = float64(m.HeapAlloc) / float64(max(series, 1))
 	fields["peak_rss"] = peakRSS()
 	fields["rss"] = currentRSS()
-}
-
-// currentRSS is in bytes.
-func currentRSS() int64 {
-	statm, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	var size, resident int64
-	_, _ = fmt.Sscan(string(statm), &size, &resident)
-	return resident * int64(os.Getpagesize())
 }
 
 // asServer sets what the server sets by default.
@@ -145,7 +148,8 @@ func init() {
 		if err := head.Init(0); err != nil {
 			return nil, err
 		}
-		fields, err := ingest(head, &args.workload, args.Committers, args.PerCommit)
+		in := ingestion{workload: &args.workload, head: head, committers: args.Committers, perCommit: args.PerCommit}
+		fields, err := in.run()
 		if err != nil {
 			return nil, err
 		}

@@ -31,14 +31,17 @@ impl Appender {
         let buffers = &mut self.buffers;
         let mut records = std::mem::take(&mut buffers.records);
         records.clear();
+        // The index before the set, the order in which a new series takes them: else the two wait for each other.
+        let index = (!buffers.unlogged.is_empty()).then(|| head.index.read());
         // Held until the records are written, so that no other appender's samples of these series come first.
-        let mut unlogged = (!buffers.unlogged.is_empty()).then(|| head.unlogged.lock());
+        let mut unlogged = index.is_some().then(|| head.unlogged.lock());
         let mut mine = Vec::new();
-        if let Some(unlogged) = &mut unlogged {
+        if let (Some(unlogged), Some(index)) = (&mut unlogged, &index) {
             mine.extend(buffers.unlogged.iter().copied().filter(|series| unlogged.remove(series)));
             mine.sort_unstable();
-            encode_series(&head, &mine, &mut records);
+            encode_series(index, &mine, &mut records);
         }
+        drop(index);
         let version = if head.options.start_timestamps { Version::V2 } else { Version::V1 };
         for batch in buffers.batches() {
             encode_batch(batch, version, &mut records);
@@ -204,11 +207,10 @@ impl Tally {
 }
 
 /// A series record for these refs, which are alive as their samples are pending.
-fn encode_series(head: &Shared, series: &[u64], records: &mut wal_format::Batch) {
+fn encode_series(index: &LabelIndex, series: &[u64], records: &mut wal_format::Batch) {
     if series.is_empty() {
         return;
     }
-    let index = head.index.read();
     let labels: Vec<Labels> = series.iter().filter_map(|&series| index.labels(series)).collect();
     let entries = series.iter().zip(&labels);
     records.series(entries.map(|(&series, labels)| Series { series: SeriesRef(series), labels: labels.pairs() }));

@@ -13,8 +13,7 @@ use core::fmt::{self, Write};
 #[must_use]
 pub fn quote(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len() + 2);
-    // Writing to a string cannot fail.
-    let _: fmt::Result = write_quoted(&mut out, text);
+    write_quoted(&mut out, text).expect("writing to a string cannot fail");
     out
 }
 

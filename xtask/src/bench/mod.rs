@@ -20,11 +20,13 @@ use crate::sh;
 
 mod head_chunks;
 mod publish;
+mod tsdb_head;
 mod versus;
 mod wal_format;
 mod wal_segment;
 
 use versus::Contest;
+pub(crate) use versus::Cost;
 
 /// Every layer's contests, by crate name. One line a layer.
 #[rustfmt::skip]
@@ -32,6 +34,7 @@ const LAYERS: &[(&str, &[Contest])] = &[
     ("wal-format", wal_format::CONTESTS),
     ("wal-segment", wal_segment::CONTESTS),
     ("head-chunks", head_chunks::CONTESTS),
+    ("tsdb-head", tsdb_head::CONTESTS),
 ];
 
 /// Measures: criterion, or side by side with Prometheus 3.14.
@@ -42,7 +45,7 @@ pub(crate) struct Args {
     /// Run the reference and ours alternately on the same data, report ratios
     #[arg(long)]
     versus: bool,
-    /// Run both and write the figures, losses included, to docs/benchmarks/<crate>.md
+    /// Run both and write the figures, losses included, to docs/benchmarks/CRATE.md
     #[arg(long, conflicts_with_all = ["versus", "filter"])]
     publish: bool,
     /// Pairs of runs of each contest

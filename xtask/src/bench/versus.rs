@@ -33,6 +33,19 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Nothing done, nothing spent.
+    pub(crate) const ZERO: Self = Self { units: 0, wall: Duration::ZERO, cpu: Duration::ZERO, peak_rss: None };
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            units: self.units + other.units,
+            wall: self.wall + other.wall,
+            cpu: self.cpu + other.cpu,
+            peak_rss: self.peak_rss.max(other.peak_rss),
+        }
+    }
+
     /// What an operation measured with `timed` (bench.go) answered.
     pub(crate) fn of(answer: &Answer, units: u64) -> Result<Self> {
         Ok(Self {

@@ -19,6 +19,8 @@ use wal_segment::{Compression, Durability};
 
 use crate::interop::entry::{self, Entry};
 
+mod bench;
+
 /// Answers requests until the end of its input. A panic is an answer.
 pub(crate) fn run() -> Result<()> {
     let mut server = Server::default();
@@ -83,12 +85,7 @@ struct Args {
 impl Args {
     fn options(&self) -> Result<HeadOptions> {
         let mut options = HeadOptions { damage: DamagePolicy::Salvage, ..HeadOptions::default() };
-        options.log.compression = match self.compression.as_str() {
-            "" | "none" => Compression::None,
-            "snappy" => Compression::Snappy,
-            "zstd" => Compression::Zstd,
-            other => bail!("no such compression: {other}"),
-        };
+        options.log.compression = compression(&self.compression)?;
         options.log.durability = match self.durability.as_str() {
             "always" => Durability::Always,
             "" | "rotate" => Durability::Rotate,
@@ -108,6 +105,16 @@ impl Args {
     }
 }
 
+/// A compression by its name; none when there is no name.
+fn compression(name: &str) -> Result<Compression> {
+    Ok(match name {
+        "" | "none" => Compression::None,
+        "snappy" => Compression::Snappy,
+        "zstd" => Compression::Zstd,
+        other => bail!("no such compression: {other}"),
+    })
+}
+
 #[derive(Default)]
 struct Server {
     open: BTreeMap<u64, Head>,
@@ -118,6 +125,11 @@ type Answered = Result<(Value, Vec<u8>)>;
 
 impl Server {
     fn answer(&mut self, header: &Value, payload: &[u8]) -> Answered {
+        match header["op"].as_str().unwrap_or_default() {
+            "bench.ingest" => return bench::ingest(header),
+            "bench.replay" => return bench::replay(header),
+            _ => {}
+        }
         let args = Args::deserialize(header)?;
         let fs: Fs = Arc::new(RealFs::new());
         match header["op"].as_str().unwrap_or_default() {

@@ -1,0 +1,186 @@
+//! Our head under load: `bench.ingest` and `bench.replay`, as `interop/bench_head.go` has them for the reference's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use benches::workload::{Values, Walk, Workload};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tsdb_head::{Head, HeadOptions};
+use tsdb_model::{Labels, SeriesRef};
+use tsdb_vfs::{Fs, RealFs};
+use wal_format::Sample;
+
+use super::{Answered, compression};
+use crate::bench::Cost;
+
+#[derive(Deserialize)]
+struct Ingest {
+    dir: PathBuf,
+    series: u64,
+    scrapes: u64,
+    interval: i64,
+    start: i64,
+    values: String,
+    churn: u64,
+    seed: u64,
+    compression: String,
+    committers: usize,
+    per_commit: usize,
+}
+
+impl Ingest {
+    fn workload(&self) -> Result<Workload> {
+        let values = match self.values.as_str() {
+            "counter" => Values::Counter,
+            "gauge" => Values::Gauge,
+            "trivial" => Values::Trivial,
+            other => bail!("no such values: {other}"),
+        };
+        let Self { series, scrapes, interval, start, churn, seed, .. } = *self;
+        Ok(Workload { series, scrapes, interval, start, values, churn, seed })
+    }
+}
+
+/// Appends a workload to a fresh head.
+pub(super) fn ingest(header: &Value) -> Answered {
+    let args = Ingest::deserialize(header)?;
+    let workload = args.workload()?;
+    let mut options = HeadOptions { min_valid_time: Some(0), ..HeadOptions::default() };
+    options.log.compression = compression(&args.compression)?;
+    let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
+    let mut walks: Vec<Walk> = Vec::new();
+    let mut samples = Vec::new();
+    let mut total = Cost::ZERO;
+    let mut first = Duration::ZERO;
+    for scrape in 0..workload.scrapes {
+        // What is appended is made before the clock runs: how fast either side makes labels is not the question.
+        let fresh = scrape == 0 || (workload.churn > 0 && scrape % workload.churn == 0);
+        let mut labels = Vec::new();
+        if fresh {
+            let ids = (0..workload.series).map(|series| workload.id(series, workload.generation(scrape)));
+            labels = ids.clone().map(|id| Labels::from_pairs(workload.labels(id))).collect();
+            walks = ids.map(|id| workload.walk(id)).collect();
+            samples = vec![Sample { series: SeriesRef(0), t: 0, v: 0.0, st: 0 }; walks.len()];
+        }
+        for (sample, walk) in samples.iter_mut().zip(&mut walks) {
+            (sample.t, sample.v) = (workload.time(scrape), walk.next_value());
+        }
+        let cost = Cost::measure(0, || append(&head, &labels, &mut samples, &args))?;
+        total = total.plus(cost);
+        if scrape == 0 {
+            first = total.wall;
+        }
+    }
+    let mut fields = cost_fields(&head, total)?;
+    fields["first_scrape_seconds"] = json!(first.as_secs_f64());
+    fields["samples"] = json!(workload.series * workload.scrapes);
+    head.close()?;
+    Ok((fields, Vec::new()))
+}
+
+/// One scrape: every committer has its share of the series. New series come with labels, known ones by their refs.
+fn append(head: &Head, labels: &[Labels], samples: &mut [Sample], args: &Ingest) -> Result<()> {
+    let share = samples.len().div_ceil(args.committers);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = samples
+            .chunks_mut(share)
+            .enumerate()
+            .map(|(n, samples)| {
+                let labels = labels.get(n * share..).unwrap_or_default();
+                scope.spawn(move || append_share(head, labels, samples, args.per_commit))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn append_share(head: &Head, labels: &[Labels], samples: &mut [Sample], per_commit: usize) -> Result<()> {
+    for (n, commit) in samples.chunks_mut(per_commit).enumerate() {
+        let mut appender = head.appender();
+        if labels.is_empty() {
+            let mut refused = None;
+            appender.append_many(commit, |_, error| refused = Some(error));
+            if let Some(error) = refused {
+                return Err(error.into());
+            }
+        } else {
+            for (sample, labels) in commit.iter_mut().zip(&labels[n * per_commit..]) {
+                sample.series = appender.append(None, labels, sample.t, sample.v)?;
+            }
+        }
+        appender.commit()?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Replay {
+    dir: PathBuf,
+    log_only: bool,
+}
+
+/// Opens a directory as a starting server does. The directory stays as it is: a copy is opened, made before the clock runs.
+/// Chunks that are full after replay are written out within the measured time, since the reference does that too.
+pub(super) fn replay(header: &Value) -> Answered {
+    let args = Replay::deserialize(header)?;
+    let parent = args.dir.parent().context("the directory has no parent")?;
+    let copy = tempfile::Builder::new().prefix("replay").tempdir_in(parent)?;
+    copy_tree(&args.dir.join("wal"), &copy.path().join("wal"))?;
+    if !args.log_only {
+        copy_tree(&args.dir.join("chunks_head"), &copy.path().join("chunks_head"))?;
+    }
+    let fs: Fs = Arc::new(RealFs::new());
+    let mut head = None;
+    let mut counts = tsdb_head::Counts::default();
+    let cost = Cost::measure(0, || {
+        let options = HeadOptions { min_valid_time: Some(0), ..HeadOptions::default() };
+        let (opened, report) = Head::open(fs, copy.path(), options)?;
+        opened.write_chunks()?;
+        counts = report.counts;
+        head = Some(opened);
+        Ok(())
+    })?;
+    let head = head.context("not opened")?;
+    let mut fields = cost_fields(&head, cost)?;
+    fields["samples_read"] = json!(counts.all_samples());
+    fields["min_time"] = json!(head.min_time());
+    fields["max_time"] = json!(head.max_time());
+    head.close()?;
+    Ok((fields, Vec::new()))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cost and memory, by the names that the reference's operations give them.
+fn cost_fields(head: &Head, cost: Cost) -> Result<Value> {
+    let stats = head.stats();
+    Ok(json!({
+        "seconds": cost.wall.as_secs_f64(), "cpu_seconds": cost.cpu.as_secs_f64(), "series": head.series_count(),
+        "live_bytes": stats.bytes(), "live_bytes_per_series": stats.bytes() as f64 / head.series_count().max(1) as f64,
+        "peak_rss": status_field("VmHWM:")?, "rss": status_field("VmRSS:")?,
+    }))
+}
+
+/// A field of /proc/self/status that is given in kB, in bytes.
+fn status_field(name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
