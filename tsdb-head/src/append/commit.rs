@@ -11,6 +11,7 @@ use super::batch::{AnyHistogram, Batch, HistogramEntry};
 use super::{Appender, Committed};
 use crate::CommitError;
 use crate::head::Shared;
+use crate::index::LabelIndex;
 use crate::partition::{Appended, LastKind, Partition, PartitionCell};
 
 impl Appender {
