@@ -23,6 +23,7 @@ mod publish;
 mod tsdb_head;
 mod versus;
 mod wal_format;
+mod wal_checkpoint;
 mod wal_segment;
 
 use versus::Contest;
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[Contest])] = &[
     ("wal-segment", wal_segment::CONTESTS),
     ("head-chunks", head_chunks::CONTESTS),
     ("tsdb-head", tsdb_head::CONTESTS),
+    ("wal-checkpoint", wal_checkpoint::CONTESTS),
 ];
 
 /// Measures: criterion, or side by side with Prometheus 3.14.
