@@ -27,15 +27,7 @@ pub(super) const CONTESTS: &[Contest] = &[
 const COMMIT: u64 = 200;
 
 fn workload(values: Values) -> Workload {
-    Workload {
-        series: 100_000,
-        scrapes: 240,
-        interval: 15_000,
-        start: 1_700_000_000_000,
-        values,
-        churn: 0,
-        seed: 1,
-    }
+    Workload { series: 100_000, scrapes: 240, interval: 15_000, start: 1_700_000_000_000, values, churn: 0, seed: 1 }
 }
 
 fn none(arena: &mut Arena) -> Result<()> {
@@ -73,7 +65,8 @@ impl Made {
                 let commit = first..(first + COMMIT).min(workload.series);
                 batch.clear();
                 if scrape == 0 {
-                    let labels: Vec<_> = commit.clone().map(|id| (id, Labels::from_pairs(workload.labels(id)))).collect();
+                    let labels: Vec<_> =
+                        commit.clone().map(|id| (id, Labels::from_pairs(workload.labels(id)))).collect();
                     batch.series(labels.iter().map(|(id, l)| Series { series: SeriesRef(id + 1), labels: l.pairs() }));
                 }
                 let t = workload.time(scrape);
@@ -130,10 +123,10 @@ fn memory(arena: &mut Arena) -> Result<()> {
     let labels: Vec<_> = (0..workload.series).map(|id| Labels::from_pairs(workload.labels(id))).collect();
     let live = |out: &mut LiveWriter<'_, '_>| {
         for first in (0..workload.series).step_by(COMMIT as usize) {
-            out.series((first..first + COMMIT).map(|id| Series {
-                series: SeriesRef(id + 1),
-                labels: labels[id as usize].pairs(),
-            }))?;
+            out.series(
+                (first..first + COMMIT)
+                    .map(|id| Series { series: SeriesRef(id + 1), labels: labels[id as usize].pairs() }),
+            )?;
         }
         Ok(())
     };
