@@ -1,10 +1,9 @@
 //! Why a checkpoint could not be made or its sources not be removed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wal_segment::ReadError;
-use wal_segment::framer::Event;
 
 use crate::damage::Damage;
 
@@ -62,12 +61,13 @@ pub enum Error {
         found: u64,
     },
     /// The new checkpoint can't be read back at all. It has not been published.
-    #[error("{path}: reading back: {what}", path = .path.display())]
+    #[error("reading back {path}: {error}", path = .path.display())]
     Unreadable {
-        /// The segment of the temporary directory, which has been removed.
+        /// The temporary directory, which has been removed.
         path: PathBuf,
-        /// The framing's fault.
-        what: String,
+        /// Where and why.
+        #[source]
+        error: ReadError,
     },
     /// The newest checkpoint holds no record, but segments that it stands for are still there and hold some.
     #[error("{path}: an empty checkpoint, and segments that it stands for are not", path = .path.display())]
@@ -87,14 +87,6 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
-    }
-
-    pub(crate) fn read_back_damage(path: &Path, event: Event) -> Self {
-        let what = match event {
-            Event::Fault { offset, fault, .. } => format!("{fault} (at {offset})"),
-            Event::Record(_) | Event::NeedMore | Event::Limit => "the segment does not end cleanly".to_owned(),
-        };
-        Self::Unreadable { path: path.to_owned(), what }
     }
 }
 

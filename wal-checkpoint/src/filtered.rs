@@ -7,6 +7,7 @@ use wal_segment::{Compression, Compressor, Location, Record, SegmentRef};
 use crate::damage::{Damage, DamagePolicy, Problem};
 use crate::filter::{Filter, Taken, Verdict, Wanted};
 use crate::options::Options;
+use crate::publish::{Fingerprint, Stored};
 use crate::stats::Records;
 
 /// What a thread has to know besides [`Wanted`].
@@ -22,6 +23,48 @@ impl Job {
     }
 }
 
+/// Stored records behind each other.
+#[derive(Debug, Default)]
+pub(crate) struct Pile {
+    bytes: Vec<u8>,
+    /// End in `bytes` of each record, how it is compressed, and its fingerprint.
+    ends: Vec<(usize, Compression, Fingerprint)>,
+    compressor: Compressor,
+}
+
+impl Pile {
+    /// Adds a record in its stored form.
+    fn push_stored(&mut self, stored: &[u8], compression: Compression) {
+        self.bytes.extend_from_slice(stored);
+        self.ends.push((self.bytes.len(), compression, Fingerprint::of(stored, compression)));
+    }
+
+    /// Compresses a record and adds it.
+    pub(crate) fn push(&mut self, record: &[u8], wanted: Compression) {
+        let start = self.bytes.len();
+        let compression = self.compressor.append(wanted, record, &mut self.bytes);
+        let fingerprint = Fingerprint::of(&self.bytes[start..], compression);
+        self.ends.push((self.bytes.len(), compression, fingerprint));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(end, compression, fingerprint)| {
+            let bytes = &self.bytes[std::mem::replace(&mut start, end)..end];
+            Stored { bytes, compression, fingerprint }
+        })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
 /// Stored bytes beyond which a result is handed on.
 const LARGE: usize = 1024 * 1024;
 
@@ -30,9 +73,7 @@ const LARGE: usize = 1024 * 1024;
 pub(crate) struct Filtered {
     pub(crate) taken: Taken,
     pub(crate) records: Records,
-    pub(crate) stored: Vec<u8>,
-    /// End in `stored` of each record, and how it is compressed.
-    pub(crate) ends: Vec<(usize, Compression)>,
+    pub(crate) pile: Pile,
     /// Records that can't be decoded.
     pub(crate) damage: Vec<Damage>,
     /// Number of the segment.
@@ -41,21 +82,19 @@ pub(crate) struct Filtered {
     pub(crate) end: Option<u64>,
     /// Bytes of the segment that this stands for.
     pub(crate) bytes: u64,
-    compressor: Compressor,
 }
 
 impl Filtered {
     /// Forgets everything, keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.taken.clear();
-        self.stored.clear();
-        self.ends.clear();
+        self.pile.clear();
         self.damage.clear();
         (self.records, self.end, self.bytes) = (Records::default(), None, 0);
     }
 
     pub(crate) fn is_large(&self) -> bool {
-        self.stored.len() >= LARGE
+        self.pile.bytes.len() >= LARGE
     }
 
     /// Filters the records that begin in a block.
@@ -91,8 +130,7 @@ impl Filtered {
             Ok(Verdict::Rewrite) => {
                 self.records.rewritten += 1;
                 for rewritten in self.taken.rewritten.records() {
-                    let compression = self.compressor.append(job.compression, rewritten, &mut self.stored);
-                    self.ends.push((self.stored.len(), compression));
+                    self.pile.push(rewritten, job.compression);
                 }
             }
             Err(error) => {
@@ -103,17 +141,15 @@ impl Filtered {
                 self.damage.push(Damage { location, problem: Problem::Record(error) });
             }
         }
-        self.records.written = self.ends.len() as u64;
+        self.records.written = self.pile.len();
     }
 
     /// Takes a record over as it is stored, if that is how records are to be stored.
     fn copy(&mut self, record: &Record<'_>, wanted: Compression) {
-        let compression = if record.compression == wanted {
-            self.stored.extend_from_slice(record.stored);
-            wanted
+        if record.compression == wanted {
+            self.pile.push_stored(record.stored, wanted);
         } else {
-            self.compressor.append(wanted, record.bytes, &mut self.stored)
-        };
-        self.ends.push((self.stored.len(), compression));
+            self.pile.push(record.bytes, wanted);
+        }
     }
 }

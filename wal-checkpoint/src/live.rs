@@ -7,9 +7,10 @@ use tsdb_model::SeriesRef;
 use wal_format::{
     Batch, Exemplar, FloatHistogramSample, HistogramSample, Metadata, Sample, Series, Timed, Tombstone, Version,
 };
-use wal_segment::{Compression, Compressor};
+use wal_segment::Compression;
 
 use crate::error::Error;
+use crate::filtered::Pile;
 use crate::metadata::LatestMetadata;
 use crate::options::StartTimestamps;
 use crate::publish::Draft;
@@ -189,35 +190,19 @@ pub(crate) struct Output<'fs> {
     pub(crate) draft: Draft<'fs>,
     pub(crate) records: Records,
     compression: Compression,
-    compressor: Compressor,
-    stored: Vec<u8>,
-    ends: Vec<(usize, Compression)>,
+    pile: Pile,
 }
 
 impl<'fs> Output<'fs> {
     pub(crate) fn new(draft: Draft<'fs>, compression: Compression) -> Self {
-        let compressor = Compressor::default();
-        Self { draft, records: Records::default(), compression, compressor, stored: Vec::new(), ends: Vec::new() }
+        Self { draft, records: Records::default(), compression, pile: Pile::default() }
     }
 
     /// Appends the records of a batch.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.stored.clear();
-        self.ends.clear();
-        for record in batch.records() {
-            let compression = self.compressor.append(self.compression, record, &mut self.stored);
-            self.ends.push((self.stored.len(), compression));
-        }
-        self.records.written += self.ends.len() as u64;
-        self.draft.append(split(&self.stored, &self.ends))
+        self.pile.clear();
+        batch.records().for_each(|record| self.pile.push(record, self.compression));
+        self.records.written += self.pile.len();
+        self.draft.append(self.pile.iter())
     }
-}
-
-/// Records that lie behind each other, by where each ends.
-pub(crate) fn split<'b>(
-    bytes: &'b [u8],
-    ends: &'b [(usize, Compression)],
-) -> impl Iterator<Item = (&'b [u8], Compression)> {
-    let mut start = 0;
-    ends.iter().map(move |&(end, compression)| (&bytes[std::mem::replace(&mut start, end)..end], compression))
 }

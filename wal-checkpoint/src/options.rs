@@ -44,12 +44,26 @@ pub struct Options {
     pub damage: DamagePolicy,
     /// What to do with start timestamps.
     pub start_timestamps: StartTimestamps,
-    /// Threads that read and filter; 0 = as many as the machine has, at most 8. The output does not depend on it.
+    /// Threads that read and filter; 0 = as many as the machine has, at most 8. The output does not depend on it. With one
+    /// thread no other one is started at all, and every operation on the disk happens in one order.
     pub threads: usize,
     /// Publish into this directory instead of the log's own, which then stays as it is.
     pub publish_in: Option<PathBuf>,
     /// Told how far the run has come, about once a megabyte.
     pub progress: Option<ProgressFn>,
+}
+
+/// Threads when nobody says how many: reading and filtering is not worth more.
+const MAX_THREADS: usize = 8;
+
+impl Options {
+    /// The threads to use.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
+            threads => threads,
+        }
+    }
 }
 
 impl Default for Options {

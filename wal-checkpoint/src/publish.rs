@@ -10,29 +10,48 @@
 //! Until the last step nothing that existed before has been touched; a failure at any point takes the temporary away.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use tsdb_vfs::Fs;
-use wal_segment::framer::{Event, Framer};
-use wal_segment::{Compression, Log, LogOptions, layout};
+use wal_segment::parallel::{self, Block, ParallelOptions};
+use wal_segment::{Compression, Log, LogOptions, ReadError, layout};
 
 use crate::error::Error;
 use crate::remove::TEMPORARY_SUFFIX;
 
-/// What a sequence of stored records comes to: how many they are, and one checksum over all of them.
+/// A record in its stored form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) compression: Compression,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// A checksum over a stored record. Made by the threads that filter, and again by those that read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint(u32);
+
+impl Fingerprint {
+    pub(crate) fn of(stored: &[u8], compression: Compression) -> Self {
+        // Length and compression take part, so that two records can't trade bytes at their seam.
+        let len = (stored.len() as u64) << 2 | compression as u64;
+        Self(crc32c::crc32c_append(crc32c::crc32c(stored), &len.to_le_bytes()))
+    }
+}
+
+/// What a sequence of stored records comes to: how many they are, and one checksum over all of them in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Digest {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
+struct Digest {
+    records: u64,
     crc: u32,
 }
 
 impl Digest {
-    fn add(&mut self, stored: &[u8], compression: Compression) {
-        // Length and compression take part, so that two records can't trade bytes at their seam.
-        let len = (stored.len() as u64) << 2 | compression as u64;
-        self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, &len.to_le_bytes()), stored);
+    fn add(&mut self, record: Fingerprint) {
+        self.crc = crc32c::crc32c_append(self.crc, &record.0.to_le_bytes());
         self.records += 1;
-        self.bytes += stored.len() as u64;
     }
 }
 
@@ -41,8 +60,51 @@ impl Digest {
 pub(crate) struct Draft<'a> {
     fs: &'a Fs,
     temporary: PathBuf,
-    log: Option<Log>,
+    threads: usize,
+    log: Option<Arc<Log>>,
+    syncer: Option<Syncer>,
     digest: Digest,
+}
+
+/// Makes what has been written durable while more is written, so that little is left to wait for at the end.
+#[derive(Debug)]
+struct Syncer {
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+    unsynced: u64,
+}
+
+/// Bytes after which the syncer is woken.
+const SYNC_EVERY: u64 = 16 * 1024 * 1024;
+
+impl Syncer {
+    fn start(log: Arc<Log>) -> std::io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("checkpoint-sync".to_owned()).spawn(move || {
+            while woken.recv().is_ok() {
+                // The log keeps the failure, and closing it tells.
+                if let Err(error) = log.sync() {
+                    tracing::debug!(%error, "an early sync failed");
+                }
+            }
+        })?;
+        Ok(Self { wake, thread, unsynced: 0 })
+    }
+
+    fn wrote(&mut self, bytes: u64) {
+        self.unsynced += bytes;
+        if self.unsynced >= SYNC_EVERY {
+            self.unsynced = 0;
+            // A full channel means that it is going to sync anyway.
+            let _woken: Result<(), _> = self.wake.try_send(());
+        }
+    }
+
+    fn stop(self) {
+        drop(self.wake);
+        // A panic has been printed by its thread, and what it left unsynced is synced by closing the log.
+        drop(self.thread.join());
+    }
 }
 
 /// A published checkpoint's files.
@@ -53,30 +115,46 @@ pub(crate) struct Published {
 }
 
 impl<'a> Draft<'a> {
-    /// Starts `path` beside its final place.
-    pub(crate) fn create(fs: &'a Fs, path: &Path, options: LogOptions) -> Result<Self, Error> {
+    /// Starts `path` beside its final place. With one thread, every operation happens in one order.
+    pub(crate) fn create(fs: &'a Fs, path: &Path, segment_size: u64, threads: usize) -> Result<Self, Error> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(TEMPORARY_SUFFIX);
         let temporary = PathBuf::from(temporary);
         fs.create_dir(&temporary).map_err(Error::io(&temporary))?;
         // From here on a failure has something to remove.
-        let mut draft = Self { fs, temporary, log: None, digest: Digest::default() };
-        draft.log = Some(Log::open(fs.clone(), &draft.temporary, options)?.0);
+        let mut draft = Self { fs, temporary, threads, log: None, syncer: None, digest: Digest::default() };
+        let options = LogOptions { segment_size, background_sync: threads > 1, ..LogOptions::default() };
+        let log = Arc::new(Log::open(fs.clone(), &draft.temporary, options)?.0);
+        if threads > 1 {
+            draft.syncer = Some(Syncer::start(log.clone()).map_err(Error::io(&draft.temporary))?);
+        }
+        draft.log = Some(log);
         Ok(draft)
     }
 
-    /// Appends records in their stored form.
-    pub(crate) fn append<'r>(&mut self, records: impl Iterator<Item = (&'r [u8], Compression)>) -> Result<(), Error> {
-        let digest = &mut self.digest;
+    /// Appends records.
+    pub(crate) fn append<'r>(&mut self, records: impl Iterator<Item = Stored<'r>>) -> Result<(), Error> {
+        let (digest, mut bytes) = (&mut self.digest, 0);
         if let Some(log) = &self.log {
-            log.append_stored(records.inspect(|&(stored, compression)| digest.add(stored, compression)))?;
+            log.append_stored(records.map(|record| {
+                digest.add(record.fingerprint);
+                bytes += record.bytes.len() as u64;
+                (record.bytes, record.compression)
+            }))?;
+        }
+        if let Some(syncer) = &mut self.syncer {
+            syncer.wrote(bytes);
         }
         Ok(())
     }
 
     /// Makes it durable, reads it back and gives it its name.
     pub(crate) fn publish(mut self, path: &Path) -> Result<Published, Error> {
-        if let Some(log) = self.log.take() {
+        if let Some(syncer) = self.syncer.take() {
+            syncer.stop();
+        }
+        // The syncer had the only other handle.
+        if let Some(log) = self.log.take().and_then(Arc::into_inner) {
             log.close()?;
         }
         self.fs.sync_dir(&self.temporary).map_err(Error::io(&self.temporary))?;
@@ -97,13 +175,22 @@ impl<'a> Draft<'a> {
 
     /// Reads the files again, strictly, and compares with what was handed to the writer.
     fn read_back(&self) -> Result<Published, Error> {
+        let segments = layout::segments(self.fs, &self.temporary)?;
+        layout::check_sequence(&segments)?;
+        let options = ParallelOptions { threads: self.threads, ..ParallelOptions::default() };
         let mut found = Digest::default();
-        let (mut segments, mut bytes) = (0, 0);
-        for segment in layout::segments(self.fs, &self.temporary)? {
-            segments += 1;
-            bytes += segment.len;
-            read_segment(self.fs, &segment.path, &mut found)?;
-        }
+        let map = |block: &mut Block<'_>| {
+            let mut records = Vec::new();
+            while let Some((stored, compression)) = block.next_stored() {
+                records.push(Fingerprint::of(stored, compression));
+            }
+            records
+        };
+        let read = parallel::read(self.fs, &segments, &options, map, |records| {
+            records.into_iter().for_each(|record| found.add(record));
+            Ok::<_, ReadError>(())
+        });
+        read.map_err(|error| Error::Unreadable { path: self.temporary.clone(), error })?;
         if found != self.digest {
             return Err(Error::ReadBack {
                 path: self.temporary.clone(),
@@ -111,47 +198,22 @@ impl<'a> Draft<'a> {
                 found: found.records,
             });
         }
-        Ok(Published { segments, bytes })
+        let bytes = segments.iter().map(|segment| segment.len).sum();
+        Ok(Published { segments: segments.len() as u64, bytes })
     }
 }
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
+        if let Some(syncer) = self.syncer.take() {
+            syncer.stop();
+        }
         self.log = None;
         if self.temporary.as_os_str().is_empty() {
             return;
         }
         if let Err(error) = self.fs.remove_dir_all(&self.temporary) {
             tracing::warn!(path = %self.temporary.display(), %error, "a temporary checkpoint stays behind");
-        }
-    }
-}
-
-/// Bytes that are read back at once: a page multiple that stays in the processor's cache.
-const PIECE: usize = 512 * 1024;
-
-fn read_segment(fs: &Fs, path: &Path, digest: &mut Digest) -> Result<(), Error> {
-    let file = fs.open_read(path).map_err(Error::io(path))?;
-    let (mut framer, mut window, mut base) = (Framer::new(), Vec::new(), 0);
-    loop {
-        match framer.advance(&window, base) {
-            Event::Record(frame) => digest.add(framer.stored(&frame, &window), frame.compression),
-            Event::NeedMore => {
-                let used = (framer.offset() - base) as usize;
-                window.drain(..used);
-                base = framer.offset();
-                let old = window.len();
-                window.resize(old + PIECE, 0);
-                let n = file.read_full_at(&mut window[old..], base + old as u64).map_err(Error::io(path))?;
-                window.truncate(old + n);
-                if n == 0 {
-                    return match framer.finish(&window) {
-                        None => Ok(()),
-                        Some(event) => Err(Error::read_back_damage(path, event)),
-                    };
-                }
-            }
-            event @ (Event::Fault { .. } | Event::Limit) => return Err(Error::read_back_damage(path, event)),
         }
     }
 }

@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use tsdb_model::SeriesRef;
 use wal_format::Batch;
 use wal_segment::parallel::{self, Block, ParallelOptions};
-use wal_segment::{Item, LogOptions, SalvageReader, SegmentRef, layout};
+use wal_segment::{Item, SalvageReader, SegmentRef, layout};
 
 use crate::damage::DamagePolicy;
 use crate::error::Error;
 use crate::filter::Wanted;
 use crate::filtered::{Filtered, Job};
-use crate::live::{Live, LiveWriter, Output, split};
+use crate::live::{Live, LiveWriter, Output};
 use crate::metadata::LatestMetadata;
 use crate::options::{Options, Progress};
 use crate::publish::Draft;
@@ -28,9 +28,6 @@ use crate::stats::Stats;
 
 /// Metadata entries that go into one record at the end.
 const METADATA_RECORD: usize = 500;
-
-/// Threads when nobody says how many: reading and filtering is not worth more.
-const MAX_THREADS: usize = 8;
 
 /// Makes a checkpoint of the segments `from` to `to` of a log, both included, and publishes it as `checkpoint.to`.
 ///
@@ -65,10 +62,8 @@ pub fn checkpoint(
         return Ok(Stats { from, to, elapsed: start.elapsed(), ..Stats::default() });
     };
     let path = target.join(layout::checkpoint_name(to));
-    // One thread means: every operation in one order.
-    let background_sync = options.threads != 1;
-    let log = LogOptions { segment_size: options.segment_size, background_sync, ..LogOptions::default() };
-    let output = Output::new(Draft::create(source.fs, &path, log)?, options.compression);
+    let draft = Draft::create(source.fs, &path, options.segment_size, options.threads())?;
+    let output = Output::new(draft, options.compression);
     let mut run = Run {
         source,
         keep: &keep,
@@ -129,7 +124,7 @@ impl End<'_, '_> {
         self.stats.counts += filtered.taken.counts;
         self.stats.records += filtered.records;
         filtered.taken.metadata.iter().for_each(|entry| self.metadata.set(entry));
-        self.output.draft.append(split(&filtered.stored, &filtered.ends))
+        self.output.draft.append(filtered.pile.iter())
     }
 }
 
@@ -187,9 +182,7 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
         progress: &mut Progress,
         reached: &mut Reached,
     ) -> Result<(), Error> {
-        let available = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        let threads = if self.options.threads == 0 { available() } else { self.options.threads };
-        let options = ParallelOptions { threads, ..ParallelOptions::default() };
+        let options = ParallelOptions { threads: self.options.threads(), ..ParallelOptions::default() };
         // Results go back to the threads that made them: their memory has been touched already.
         let spare = Mutex::new(Vec::new());
         let (wanted, job) = (self.wanted(), Job::of(self.options));

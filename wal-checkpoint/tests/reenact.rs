@@ -1,8 +1,6 @@
 //! The reference's own tests of its checkpoint, re-enacted: `TestCheckpoint`, `TestCheckpoint_Tombstones`,
 //! `TestCheckpointNoTmpFolderAfterError`. Where ours keeps a promise that theirs does not, that is what is expected.
 
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Condvar, Mutex};
 use tsdb_vfs::Fs;
 
+use crate::Compression;
 use crate::compression::Decompressor;
 use crate::error::{Damage, FrameFault, Location, ReadError};
 use crate::format::{FragmentType, PAGE};
@@ -145,21 +146,7 @@ impl Block<'_> {
     /// The next record that begins in this block; `None` at its end, or at damage, which [`end`](Self::end) keeps.
     #[expect(clippy::should_implement_trait, reason = "the record borrows from the block, an Iterator's could not")]
     pub fn next(&mut self) -> Option<Record<'_>> {
-        if self.done {
-            return None;
-        }
-        let frame = match self.next_frame() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => {
-                self.done = true;
-                return None;
-            }
-            Err(e) => {
-                self.done = true;
-                self.error = Some(e);
-                return None;
-            }
-        };
+        let frame = self.advance()?;
         match self.reader.record(&frame, self.decompressor) {
             Ok(record) => Some(record),
             Err(damage) => {
@@ -168,6 +155,25 @@ impl Block<'_> {
                 None
             }
         }
+    }
+
+    /// As [`next`](Self::next), without decompressing: the record as it is stored, and how it is compressed.
+    pub fn next_stored(&mut self) -> Option<(&[u8], Compression)> {
+        let frame = self.advance()?;
+        Some((self.reader.stored(&frame), frame.compression))
+    }
+
+    /// The next record's frame, unless the block is at its end or damaged.
+    fn advance(&mut self) -> Option<Frame> {
+        if self.done {
+            return None;
+        }
+        let next = self.next_frame();
+        self.done = !matches!(next, Ok(Some(_)));
+        next.unwrap_or_else(|e| {
+            self.error = Some(e);
+            None
+        })
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>, ReadError> {

@@ -276,12 +276,16 @@ impl SegmentReader {
         Ok(to)
     }
 
+    pub(crate) fn stored(&self, frame: &Frame) -> &[u8] {
+        self.framer.stored(frame, self.window.bytes())
+    }
+
     pub(crate) fn record<'a>(
         &'a self,
         frame: &Frame,
         decompressor: &'a mut Decompressor,
     ) -> Result<Record<'a>, Damage> {
-        let stored = self.framer.stored(frame, self.window.bytes());
+        let stored = self.stored(frame);
         let position = Position { segment: self.segment.index, offset: frame.start };
         match decompressor.decode(frame.compression, stored) {
             Ok(bytes) => Ok(Record { bytes, stored, compression: frame.compression, position, end: frame.end }),
