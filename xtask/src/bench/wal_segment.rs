@@ -1,15 +1,27 @@
 //! wal-segment beside `tsdb/wlog`.
 
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use serde_json::json;
+use tsdb_vfs::{Fs, RealFs};
+use wal_segment::{Compression, Log, LogOptions, LogReader};
 
 use super::versus::{Arena, Contest, Cost};
+use crate::interop::wire;
 
-pub(super) const CONTESTS: &[Contest] =
-    &[Contest { name: "CRC-32C of a page", unit: "page", target: 1.0, run: checksum }];
+pub(super) const CONTESTS: &[Contest] = &[
+    Contest { name: "CRC-32C of a page", unit: "page", target: 1.0, run: checksum },
+    Contest { name: "read a log, 2.3 kB records", unit: "record", target: 1.2, run: read },
+    Contest { name: "append 1 kB", unit: "record", target: 1.2, run: |arena| append(arena, 1 << 10, 1) },
+    Contest { name: "append 64 kB", unit: "record", target: 2.5, run: |arena| append(arena, 64 << 10, 1) },
+    Contest { name: "append 64 × 1 kB in one call", unit: "call", target: 3.0, run: |arena| append(arena, 1 << 10, 64) },
+];
+
+const CODECS: [Compression; 3] = [Compression::None, Compression::Snappy, Compression::Zstd];
 
 /// The floor under frames, with nothing of ours or theirs on top.
 fn checksum(arena: &mut Arena) -> Result<()> {
@@ -33,4 +45,106 @@ fn checksum(arena: &mut Arena) -> Result<()> {
             })
         },
     )
+}
+
+/// Records shaped as samples are: small steps of a ref and a time, and eight bytes of a value that changes a little.
+fn records(n: usize, len: usize) -> Vec<Vec<u8>> {
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut value = 1000_u64;
+    (0..n)
+        .map(|_| {
+            let mut record = vec![2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0];
+            while record.len() < len {
+                value += u64::from(rng.next_u32() % 50);
+                record.extend_from_slice(&[2, 0]);
+                record.extend_from_slice(&(value as f64).to_be_bytes());
+            }
+            record.truncate(len);
+            record
+        })
+        .collect()
+}
+
+fn fs() -> Fs {
+    Arc::new(RealFs::new())
+}
+
+fn options(compression: Compression) -> LogOptions {
+    LogOptions { compression, ..LogOptions::default() }
+}
+
+fn read(arena: &mut Arena) -> Result<()> {
+    let records = records(20_000, 2_300);
+    for codec in CODECS {
+        let scratch = tempfile::tempdir()?;
+        let dir = scratch.path().join("wal");
+        let (log, _) = Log::open(fs(), &dir, options(codec))?;
+        for batch in records.chunks(100) {
+            log.append(batch.iter().map(Vec::as_slice))?;
+        }
+        log.close()?;
+        const REPEAT: u64 = 3;
+        let (units, bytes) = (REPEAT * records.len() as u64, REPEAT * 2_300 * records.len() as u64);
+        arena.run(
+            &codec.to_string(),
+            |reference| {
+                let answer = reference.call("segment.bench_read", json!({ "dir": dir, "repeat": REPEAT }), &[])?;
+                ensure!(answer.u64("records")? == units && answer.u64("bytes")? == bytes, "it read something else");
+                Cost::of(&answer, units)
+            },
+            || {
+                let mut found = (0, 0);
+                let cost = Cost::measure(units, || {
+                    for _ in 0..REPEAT {
+                        let mut reader = LogReader::open(fs(), &dir)?;
+                        while let Some(record) = reader.next()? {
+                            found = (found.0 + 1, found.1 + record.bytes.len() as u64);
+                        }
+                    }
+                    Ok(())
+                })?;
+                ensure!(found == (units, bytes), "we read something else");
+                Ok(cost)
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// About 64 MB in each run, `each` records of `len` bytes in a call.
+fn append(arena: &mut Arena, len: usize, each: usize) -> Result<()> {
+    let repeat = (64 << 20) / (len * each);
+    let records = records((8 << 20) / len, len);
+    let payload = wire::join(&records);
+    for codec in CODECS {
+        let scratch = tempfile::tempdir()?;
+        let (ours, theirs) = (scratch.path().join("ours"), scratch.path().join("theirs"));
+        arena.run(
+            &codec.to_string(),
+            |reference| {
+                let args = json!({
+                    "dir": theirs, "compression": codec.to_string(), "segment_size": 128 << 20, "each": each,
+                    "repeat": repeat,
+                });
+                Cost::of(&reference.call("segment.bench_append", args, &payload)?, repeat as u64)
+            },
+            || append_ours(&ours, codec, &records, each, repeat),
+        )?;
+    }
+    Ok(())
+}
+
+fn append_ours(dir: &Path, codec: Compression, records: &[Vec<u8>], each: usize, repeat: usize) -> Result<Cost> {
+    let (log, _) = Log::open(fs(), dir, options(codec))?;
+    let cost = Cost::measure(repeat as u64, || {
+        let mut calls = records.chunks_exact(each).cycle();
+        for _ in 0..repeat {
+            let Some(call) = calls.next() else { break };
+            log.append(call.iter().map(Vec::as_slice))?;
+        }
+        Ok(())
+    })?;
+    log.close()?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(cost)
 }

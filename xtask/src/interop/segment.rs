@@ -307,7 +307,7 @@ fn repaired(session: &mut Session) -> Result<()> {
     let mut reference = session.reference()?;
     let mut coverage = session.coverage();
     ["a flipped bit", "a block of zeros", "a cut", "rewritten"].into_iter().for_each(|case| coverage.require(case, 8));
-    for round in session.rounds(300) {
+    for round in session.rounds(600) {
         let mut rng = session.round_rng(round);
         let scratch = session.scratch()?;
         let dir = scratch.path().join("wal");
