@@ -60,6 +60,8 @@ const ZSTD_LEVEL: i32 = 3;
 pub struct Compressor {
     snappy: Option<Box<snap::raw::Encoder>>,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Room for the worst case of the longest record so far: written by the encoders, zeroed only when it grows.
+    scratch: Vec<u8>,
 }
 
 impl fmt::Debug for Compressor {
@@ -72,41 +74,44 @@ impl Compressor {
     /// Appends the stored form of `record` to `out` and returns how it is compressed: `None` with the record as it is
     /// whenever compressing does not make it shorter. `record` is no longer than [`MAX_RECORD_LEN`].
     pub fn append(&mut self, wanted: Compression, record: &[u8], out: &mut Vec<u8>) -> Compression {
-        let start = out.len();
         let written = match wanted {
             Compression::None => None,
             _ if record.is_empty() => None,
-            Compression::Snappy => self.snappy(record, out),
-            Compression::Zstd => self.zstd(record, out),
+            Compression::Snappy => self.snappy(record),
+            Compression::Zstd => self.zstd(record),
         };
         match written {
             Some(len) if len < record.len() => {
-                out.truncate(start + len);
+                out.extend_from_slice(&self.scratch[..len]);
                 wanted
             }
             // An encoder that fails is no reason to lose the record: uncompressed is always valid.
             _ => {
-                out.truncate(start);
                 out.extend_from_slice(record);
                 Compression::None
             }
         }
     }
 
-    fn snappy(&mut self, record: &[u8], out: &mut Vec<u8>) -> Option<usize> {
-        let start = out.len();
-        out.resize(start + snap::raw::max_compress_len(record.len()), 0);
-        self.snappy.get_or_insert_with(|| Box::new(snap::raw::Encoder::new())).compress(record, &mut out[start..]).ok()
+    fn snappy(&mut self, record: &[u8]) -> Option<usize> {
+        self.reserve(snap::raw::max_compress_len(record.len()));
+        let encoder = self.snappy.get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
+        encoder.compress(record, &mut self.scratch).ok()
     }
 
-    fn zstd(&mut self, record: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    fn zstd(&mut self, record: &[u8]) -> Option<usize> {
+        self.reserve(zstd::zstd_safe::compress_bound(record.len()));
         let encoder = match &mut self.zstd {
             Some(encoder) => encoder,
             none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
         };
-        let start = out.len();
-        out.resize(start + zstd::zstd_safe::compress_bound(record.len()), 0);
-        encoder.compress_to_buffer(record, &mut out[start..]).ok()
+        encoder.compress_to_buffer(record, &mut self.scratch[..]).ok()
+    }
+
+    fn reserve(&mut self, len: usize) {
+        if self.scratch.len() < len {
+            self.scratch.resize(len, 0);
+        }
     }
 }
 

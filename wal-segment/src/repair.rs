@@ -211,6 +211,8 @@ fn step(fs: &Fs, dir: &Path, action: &Action, ledger: &mut Ledger, report: &mut 
             let path = dir.join(segment_name(*segment));
             fs.create_new(&path).and_then(|file| file.sync_all()).map_err(Error::io(&path))?;
             fs.sync_dir(dir).map_err(Error::io(dir))?;
+            report.lost_records += ledger.get(*segment).map_or(0, |entry| entry.records);
+            ledger.retain(|known| known != *segment);
         }
         Action::Accept { segment, lost, .. } => {
             report.lost_records += lost.unwrap_or(0);

@@ -245,6 +245,8 @@ impl Survey {
             } else if superseded && i > 0 {
                 self.sequence(segments[i - 1].index, segment);
             }
+            // The ledger speaks of the first of two names.
+            let duplicate = i > 0 && segments[i - 1].index == segment.index;
             before = Some(segment.index.max(before.unwrap_or(0)));
             if foreign
                 && ledger.last_segment() < Some(segment.index)
@@ -253,6 +255,7 @@ impl Survey {
                 self.add(&segment.path, None, Problem::Foreign, Reference::Ignores, Remedy::Nothing);
             }
             let later = (segments.len() - 1 - i) as u64;
+            let ledger = if duplicate { &Ledger::default() } else { ledger };
             self.scan(fs, segment, ledger, foreign, later, in_checkpoint);
         }
     }

@@ -98,6 +98,22 @@ pub(super) struct SyncJob {
     tally: Tally,
 }
 
+/// Going on after a short write, with the plain call: one buffer needs no vector.
+fn write_all(file: &dyn VfsFile, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// Records that are written, synced and acknowledged together.
 pub(crate) struct Round<'a>(&'a mut Writer);
 
@@ -219,7 +235,7 @@ impl Writer {
             return Ok(());
         }
         let Segment { index, file, len, .. } = &mut self.current;
-        file.file.write_all_at(&self.out, *len).map_err(Error::io(&file.path))?;
+        write_all(&*file.file, &self.out, *len).map_err(Error::io(&file.path))?;
         self.retained.keep(Position { segment: *index, offset: *len }, &self.out);
         *len = self.offset;
         self.out.clear();
