@@ -180,8 +180,17 @@ struct Place<'a> {
     point: usize,
     notes: usize,
     depth: u32,
-    /// The place of the state whose recovery this is a crash in.
-    outer: Option<&'a (CrashPoint, Kept, Place<'a>)>,
+    /// The state whose recovery this is a crash in.
+    outer: Option<&'a Outer<'a>>,
+}
+
+/// A state whose recovery is crashed in turn.
+struct Outer<'a> {
+    crash: &'a CrashPoint,
+    kept: Kept,
+    place: Place<'a>,
+    /// The operations of its recovery.
+    ops: Vec<Op>,
 }
 
 impl<S: Scenario> Visit<'_, S> {
@@ -261,6 +270,9 @@ impl<S: Scenario> Visit<'_, S> {
         }
         let nested = place.depth < self.plan.depth && rng.below(self.plan.nested_every) == 0;
         let disk = image.start(self.plan.seed);
+        if nested {
+            disk.record_ops();
+        }
         let examined = examine(self.scenario, &disk, &self.notes[..place.notes], nested);
         report.count(kept, losses, place.depth);
         match examined.outcome {
@@ -268,7 +280,7 @@ impl<S: Scenario> Visit<'_, S> {
             Ok(()) => {
                 let Some(first) = examined.trace.first() else { return };
                 let ran_before = first.next_op;
-                let outer = (CrashPoint::new(first.disk.clone()), kept, place);
+                let outer = Outer { crash, kept, place, ops: disk.ops() };
                 for point in &examined.trace {
                     let at = (point.next_op - ran_before) as usize;
                     let inner = Place { point: at, depth: place.depth + 1, outer: Some(&outer), ..place };
@@ -282,16 +294,20 @@ impl<S: Scenario> Visit<'_, S> {
         let mut image = crash.describe(kept);
         let mut words = format!("crash with {kept:?} kept");
         let mut at = place;
-        while let Some((outer, outer_kept, outer_place)) = at.outer {
-            words += &format!(", {} operations into the recovery of a crash with {outer_kept:?} kept", at.point);
+        let mut ops = Vec::new();
+        while let Some(outer) = at.outer {
+            words += &format!(", {} operations into the recovery of a crash with {:?} kept", at.point, outer.kept);
             image.push("inside the recovery of:".into());
-            image.extend(outer.describe(*outer_kept));
-            at = *outer_place;
+            image.extend(outer.crash.describe(outer.kept));
+            let mut recovery = tail(&outer.ops[..at.point.min(outer.ops.len())]);
+            recovery.insert(0, "recovery:".into());
+            ops.splice(0..0, recovery);
+            at = outer.place;
         }
         let next_op = self.points.get(at.point).map_or(0, |point| point.next_op);
         let before = self.ops.iter().position(|op| op.number >= next_op).unwrap_or(self.ops.len());
         words += &format!(" before operation {next_op}, {} notes made", place.notes);
-        let ops = tail(&self.ops[..before]);
+        ops.splice(0..0, tail(&self.ops[..before]));
         report.failures.push(Counterexample { seed: self.plan.seed, place: words, image, ops, message });
         if report.failures.len() >= self.plan.keep_failures {
             self.stop.store(true, Ordering::Relaxed);
