@@ -97,7 +97,7 @@ fn killed_processes_keep_their_word() {
         println!("{place:?}: {share} kills in {:.1} s, {total:?}", start.elapsed().as_secs_f64());
         assert!(total.acknowledged >= share, "{place:?}: hardly anything was acknowledged: {total:?}");
         assert!(
-            total.unacknowledged > 0 || share < 20,
+            total.unacknowledged > 0 || share < 20 || matches!(place, Place::Heal | Place::Repair),
             "{place:?}: no kill came between a write and its acknowledgement"
         );
     }

@@ -98,7 +98,8 @@ fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
 fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
     let filled = |segments: &[SegmentRef]| segments.iter().rposition(|segment| segment.len > 0);
     let unknown = |&i: &usize| ledger.get(segments[i].index).is_none();
-    let last = filled(segments).unwrap_or(segments.len());
+    // A heal that was killed may have emptied the only one that held anything.
+    let last = filled(segments).unwrap_or(segments.len().saturating_sub(2));
     let before = Some(last).filter(|i| *i < segments.len() && unknown(i)).and_then(|last| filled(&segments[..last]));
     let last = before.filter(unknown).unwrap_or(last);
     let open = segments.iter().position(|segment| ledger.get(segment.index).is_some_and(|entry| !entry.sealed));

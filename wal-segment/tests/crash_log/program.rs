@@ -115,7 +115,6 @@ fn options(profile: Profile, rng: &mut SmallRng) -> LogOptions {
         check: if profile == Profile::Repair || rng.random_bool(0.1) { Check::All } else { Check::Tail },
         ledger: rng.random_bool(0.7),
         background_sync: false,
-        ..LogOptions::default()
     }
 }
 
@@ -527,7 +526,7 @@ impl Scenario for Program {
         let again = disk.crash_point().image(Kept::Nothing);
         let (read_again, repaired) = self.recover(&again)?;
         if repaired {
-            return Err("after another crash it asks for a repair".into());
+            return Err(format!("after another crash it asks for a repair; options {:?}", self.options));
         }
         let found: Vec<Id> = found.into_iter().map(|(_, id)| id).collect();
         let read_again: Vec<Id> = read_again.into_iter().map(|(_, id)| id).collect();
