@@ -3,9 +3,11 @@
 //! The program is a thin room over the layers: every command parses its arguments, opens what it needs through the
 //! file-system seam and prints. What a command promises stands in its own module under [`commands`].
 
+mod chunk_repair;
 mod commands;
 mod context;
 mod exit;
+mod findings;
 mod interrupt;
 mod output;
 mod progress;

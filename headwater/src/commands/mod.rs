@@ -6,9 +6,11 @@ pub(crate) mod dump;
 pub(crate) mod ingest;
 pub(crate) mod inspect;
 pub(crate) mod records;
+pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod tail;
 pub(crate) mod top;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Show who fills the log.
     Top(top::Args),
+    /// Find everything that is wrong.
+    Verify(verify::Args),
+    /// Say what would be done about damage, and with --apply do it.
+    Repair(repair::Args),
     /// Follow a live log.
     Tail(tail::Args),
     /// Measure on this machine.
@@ -44,6 +50,8 @@ impl Command {
             Self::Records(args) => records::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
             Self::Top(args) => top::run(args, context),
+            Self::Verify(args) => verify::run(args, context),
+            Self::Repair(args) => repair::run(args, context),
             Self::Tail(args) => tail::run(args, context),
             Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),

@@ -1,0 +1,237 @@
+//! `repair DIR`: says what it would do about damage; `--apply` does it.
+//!
+//! Damaged files are replaced by copies with everything sound in them; the originals go to a `quarantine` directory beside
+//! them and nothing is ever deleted. After a crash it is simply run again. It ends with what is known to be lost.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+use tsdb_head::data_dir;
+use tsdb_vfs::Fs;
+use wal_format::{Record, RecordEntries};
+use wal_segment::layout;
+use wal_segment::repair::{self as log_repair, Action as LogAction};
+
+use crate::chunk_repair::{self, Action as ChunkAction};
+use crate::context::Context;
+use crate::exit;
+use crate::findings::relative;
+use crate::interrupt::Interrupt;
+use crate::output::Out;
+use crate::source::{self, Step};
+
+/// Arguments of `repair`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The data directory
+    dir: PathBuf,
+    /// Do it, instead of only saying what would be done
+    #[arg(long)]
+    apply: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is lost, as far as anybody can know: what cannot be read cannot be counted.
+#[derive(Debug, Default, Serialize)]
+struct Loss {
+    /// Bytes of segments and checkpoints that hold no sound record.
+    log_bytes: u64,
+    /// Records that the ledger knew; 0 also where there is no ledger.
+    records_known: u64,
+    /// Bytes of chunk files that hold no sound chunk. Their samples come from the log while it reaches back.
+    chunk_bytes: u64,
+    /// Samples that are there and whose series' labels are not, and of how many series.
+    samples_without_labels: u64,
+    series_without_labels: u64,
+    /// Lost records of samples lie between these times (ms since the epoch).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    between: Option<(i64, i64)>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    applied: bool,
+    steps: Vec<String>,
+    quarantined: Vec<String>,
+    loss: Loss,
+}
+
+/// Plans, and with `--apply` repairs.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let (fs, dir) = (&context.fs, &args.dir);
+    source::require_data_dir(fs, dir)?;
+    // The lock comes before anything is touched; a plan alone needs none and may be asked for beside a running server.
+    let (_lock, _interrupt) = match args.apply {
+        true => (Some(data_dir::lock(fs, dir)?), Some(Interrupt::install()?)),
+        false => (None, None),
+    };
+    let mut outcome = Outcome { applied: args.apply, steps: Vec::new(), quarantined: Vec::new(), loss: loss(fs, dir)? };
+    for log in ["wal", "wbl"].map(|name| dir.join(name)) {
+        if fs.dir_exists(&log)? {
+            repair_log(fs, dir, &log, args.apply, &mut outcome)?;
+        }
+    }
+    repair_chunks(fs, dir, args.apply, &mut outcome)?;
+    print(&outcome, args.json)?;
+    Ok(exit::findings_if(outcome.loss.is_any() || !args.apply && !outcome.steps.is_empty()))
+}
+
+fn repair_log(fs: &Fs, dir: &Path, log: &Path, apply: bool, outcome: &mut Outcome) -> Result<()> {
+    let plan = log_repair::plan(fs, log)?;
+    for action in &plan.actions {
+        outcome.steps.push(describe(dir, log, action));
+        if let LogAction::Rewrite { damage, lost, .. } = action {
+            outcome.loss.log_bytes += damage.iter().map(|range| range.to - range.from).sum::<u64>();
+            outcome.loss.records_known += lost.unwrap_or(0);
+        }
+        if let LogAction::Accept { lost, .. } = action {
+            outcome.loss.records_known += lost.unwrap_or(0);
+        }
+    }
+    if apply {
+        let report = log_repair::apply(fs, plan)?;
+        outcome.quarantined.extend(report.quarantined.iter().map(|path| relative(dir, path)));
+    }
+    Ok(())
+}
+
+fn describe(dir: &Path, log: &Path, action: &LogAction) -> String {
+    match action {
+        LogAction::Rewrite { segment, damage, kept, .. } => {
+            let bytes: u64 = damage.iter().map(|range| range.to - range.from).sum();
+            let path = relative(dir, &segment.path);
+            format!("{path}: keep {kept} sound records in a copy, leave out {bytes} bytes in {} places", damage.len())
+        }
+        LogAction::MoveAway { path } => format!("{}: move to quarantine", relative(dir, path)),
+        LogAction::Fill { segment } => {
+            format!("{}/{}: put an empty segment into the gap", relative(dir, log), layout::segment_name(*segment))
+        }
+        LogAction::RetireSnapshot { path } => {
+            format!("{}: move to quarantine; its place in the log no longer holds", relative(dir, path))
+        }
+        LogAction::Accept { segment, kept, .. } => {
+            format!("{}: note in the ledger that it has {kept} records", relative(dir, &segment.path))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn repair_chunks(fs: &Fs, dir: &Path, apply: bool, outcome: &mut Outcome) -> Result<()> {
+    let chunks = dir.join("chunks_head");
+    loop {
+        let actions = chunk_repair::plan(fs, &chunks)?;
+        for action in &actions {
+            outcome.steps.push(match action {
+                ChunkAction::Finish { copy } => format!("{}: put in its place", relative(dir, copy)),
+                ChunkAction::Fill { number } => {
+                    format!("chunks_head/{}: put a file without chunks into the gap", head_chunks::files::file_name(*number))
+                }
+                ChunkAction::Rewrite { path, kept, lost_bytes, .. } => {
+                    outcome.loss.chunk_bytes += lost_bytes;
+                    let (path, kept) = (relative(dir, path), kept.len());
+                    format!("{path}: keep {kept} sound chunks in a copy, leave out {lost_bytes} bytes")
+                }
+            });
+        }
+        if !apply || actions.is_empty() {
+            return Ok(());
+        }
+        let quarantined = chunk_repair::apply(fs, &chunks, &actions)?;
+        outcome.quarantined.extend(quarantined.iter().map(|path| relative(dir, path)));
+        if !actions.iter().any(|action| matches!(action, ChunkAction::Finish { .. })) {
+            return Ok(());
+        }
+    }
+}
+
+/// Looks at the logs as they are: which times lie around damage, which samples have lost their labels.
+fn loss(fs: &Fs, dir: &Path) -> Result<Loss> {
+    let mut loss = Loss::default();
+    let mut explained = std::collections::HashSet::new();
+    let mut without = std::collections::HashSet::new();
+    for part in source::data_dir(fs, dir)? {
+        let (mut last, mut waiting) = (None, false);
+        let walked = source::walk(fs, &part, |step| {
+            match step {
+                Step::Fault(_) => {
+                    waiting = true;
+                    if let Some(last) = last {
+                        loss.widen(last);
+                    }
+                }
+                Step::Record(record) => {
+                    let Ok(record) = Record::decode(record.bytes) else { return Ok(ControlFlow::Continue(())) };
+                    match &record.entries {
+                        RecordEntries::Series(entries) => explained.extend(entries.iter().map(|entry| entry.series)),
+                        RecordEntries::Samples(entries) => {
+                            if let (true, Some(first)) = (waiting, entries.first()) {
+                                loss.widen(first.t);
+                                waiting = false;
+                            }
+                            last = entries.last().map(|entry| entry.t).or(last);
+                            for entry in entries.iter().filter(|entry| !explained.contains(&entry.series)) {
+                                without.insert(entry.series);
+                                loss.samples_without_labels += 1;
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        debug_assert!(walked.is_continue(), "nothing ends the walk");
+    }
+    loss.series_without_labels = without.len() as u64;
+    Ok(loss)
+}
+
+impl Loss {
+    fn widen(&mut self, t: i64) {
+        let (from, to) = self.between.unwrap_or((t, t));
+        self.between = Some((from.min(t), to.max(t)));
+    }
+
+    fn is_any(&self) -> bool {
+        self.log_bytes + self.records_known + self.chunk_bytes + self.samples_without_labels > 0
+    }
+}
+
+fn print(outcome: &Outcome, json: bool) -> Result<()> {
+    let mut out = Out::new();
+    if json {
+        out.json_line(outcome)?;
+        return Ok(out.finish()?);
+    }
+    if outcome.steps.is_empty() {
+        writeln!(out, "nothing to repair")?;
+    }
+    let mood = if outcome.applied { "" } else { "would: " };
+    for step in &outcome.steps {
+        writeln!(out, "{mood}{step}")?;
+    }
+    for path in &outcome.quarantined {
+        writeln!(out, "original kept: {path}")?;
+    }
+    let loss = &outcome.loss;
+    if loss.is_any() {
+        writeln!(out, "lost: {} bytes of log, {} records that the ledger knew", loss.log_bytes, loss.records_known)?;
+        if let Some((from, to)) = loss.between {
+            writeln!(out, "lost: samples in it lie between {from} and {to} (ms since the epoch), going by their neighbours")?;
+        }
+        if loss.chunk_bytes > 0 {
+            writeln!(out, "lost: {} bytes of chunk files; the log has their samples while it reaches back", loss.chunk_bytes)?;
+        }
+        if loss.samples_without_labels > 0 {
+            let (samples, series) = (loss.samples_without_labels, loss.series_without_labels);
+            writeln!(out, "lost: the labels of {series} series with {samples} samples")?;
+        }
+    }
+    Ok(out.finish()?)
+}
