@@ -1,16 +1,20 @@
 //! Mending `chunks_head`: damaged files are replaced by copies with every sound chunk, gaps are filled with files without
 //! chunks, originals go to `chunks_head/quarantine/`. Nothing is deleted.
 //!
+//! Replay passes over samples of the log that are older than a series' newest chunk on disk: behind a hole, chunks whose
+//! samples the log holds as well are therefore left out too, and what is missing in the hole comes from the log with them.
+//!
 //! A copy is written beside as `NNNNNN.repair` and made durable; then the original moves to quarantine, then the copy
 //! takes its name. A crash in between leaves the copy, which the next run puts in place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use head_chunks::files::{self, ChunkFiles, ChunkMeta, FILE_HEADER_LEN, FilesError, MAGIC, VERSION};
-use tsdb_vfs::{Fs, FileKind};
+use tsdb_model::SeriesRef;
+use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::QUARANTINE_NAME;
 
 const COPY: &str = "repair";
@@ -30,6 +34,8 @@ pub(crate) enum Action {
         number: u32,
         /// Records of sound chunks: offset and length.
         kept: Vec<(u64, u64)>,
+        /// Sound chunks that are left out because the log has their samples.
+        to_log: usize,
         /// Bytes that are not in the copy.
         lost_bytes: u64,
     },
@@ -46,8 +52,9 @@ const CHECKSUM: u64 = 4;
 /// A gap of more files is not filled: a stray number in a name must not make millions of files.
 const MAX_GAP: u32 = 10_000;
 
-/// What is to be done in `dir` (a `chunks_head`). Changes nothing.
-pub(crate) fn plan(fs: &Fs, dir: &Path) -> Result<Vec<Action>> {
+/// What is to be done in `dir` (a `chunks_head`). Changes nothing. `log_begins` says from which time on the log has the
+/// samples of a series, and is absent if the log is damaged itself.
+pub(crate) fn plan(fs: &Fs, dir: &Path, log_begins: Option<&HashMap<SeriesRef, i64>>) -> Result<Vec<Action>> {
     if !fs.dir_exists(dir)? {
         return Ok(Vec::new());
     }
@@ -62,15 +69,27 @@ pub(crate) fn plan(fs: &Fs, dir: &Path) -> Result<Vec<Action>> {
         sound.entry(chunk.chunk_ref.file).or_default().push(*chunk);
         Ok::<(), FilesError>(())
     })?;
-    let mut damaged: BTreeMap<u32, (PathBuf, u64)> = BTreeMap::new();
-    for damage in report.damages.iter().chain(&scan.damages) {
-        damaged.entry(damage.file).or_insert_with(|| (damage.path.clone(), 0)).1 += damage.len;
+    let damages = || report.damages.iter().chain(&scan.damages);
+    let holes = damages().map(|damage| (damage.file, damage.offset));
+    let Some(first_hole) = holes.chain(report.gaps.iter().map(|gap| (gap.start, 0))).min() else {
+        return Ok(Vec::new());
+    };
+    let mut actions = Vec::new();
+    for file in &report.files {
+        let chunks = sound.remove(&file.number).unwrap_or_default();
+        let in_log = |chunk: &ChunkMeta| {
+            let behind = (chunk.chunk_ref.file, u64::from(chunk.chunk_ref.offset)) > first_hole;
+            let begins = log_begins.and_then(|begins| begins.get(&chunk.series));
+            behind && !chunk.out_of_order && begins.is_some_and(|begins| *begins <= chunk.mint)
+        };
+        let kept: Vec<_> = chunks.iter().filter(|chunk| !in_log(chunk)).map(record).collect();
+        let mut damaged = damages().filter(|damage| damage.file == file.number).peekable();
+        if damaged.peek().is_some() || kept.len() < chunks.len() {
+            let lost_bytes = damaged.map(|damage| damage.len).sum();
+            let (path, number, to_log) = (file.path.clone(), file.number, chunks.len() - kept.len());
+            actions.push(Action::Rewrite { path, number, kept, to_log, lost_bytes });
+        }
     }
-    let rewrites = damaged.into_iter().map(|(number, (path, lost_bytes))| {
-        let chunks = sound.remove(&number).unwrap_or_default();
-        Action::Rewrite { path, number, kept: chunks.iter().map(record).collect(), lost_bytes }
-    });
-    let mut actions: Vec<_> = rewrites.collect();
     for gap in report.gaps {
         if gap.end - gap.start > MAX_GAP {
             bail!("{}: {} files are missing before {}; too many to fill", dir.display(), gap.end - gap.start, gap.end);

@@ -124,7 +124,9 @@ impl References {
                 findings.push(Finding {
                     path: part.prefix.trim_end_matches('/').to_owned(),
                     offset: None,
-                    problem: format!("{entries} entries of {refs} series refs that no series record before them explains"),
+                    problem: format!(
+                        "{entries} entries of {refs} series refs that no series record before them explains"
+                    ),
                     prometheus: "skips them, with a warning".into(),
                     repair: "nothing: their labels are not in the log".into(),
                     note: false,
@@ -150,7 +152,9 @@ fn records(
                 references.take(&decoded);
                 None
             }
-            Err(error) => Some((error.to_string(), "deletes this record and all behind it", "nothing yet: the record stays")),
+            Err(error) => {
+                Some((error.to_string(), "deletes this record and all behind it", "nothing yet: the record stays"))
+            }
         };
         let unknown = || match Kind::of_record(record.bytes) {
             Some(_) => None,
@@ -195,7 +199,11 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
         findings.push(Finding {
             path: "chunks_head".into(),
             offset: None,
-            problem: format!("chunk files {} to {} are missing", files::file_name(gap.start), files::file_name(gap.end - 1)),
+            problem: format!(
+                "chunk files {} to {} are missing",
+                files::file_name(gap.start),
+                files::file_name(gap.end - 1)
+            ),
             prometheus: "refuses to start".into(),
             repair: "puts files without chunks in their place".into(),
             note: false,
@@ -215,7 +223,11 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
         match files.read(meta.chunk_ref) {
             Ok(chunk) => {
                 if let Err(error) = decode(chunk.encoding, &chunk.data) {
-                    finding(format!("a sound record with a chunk that does not decode: {error}"), "fails queries that need it", false);
+                    finding(
+                        format!("a sound record with a chunk that does not decode: {error}"),
+                        "fails queries that need it",
+                        false,
+                    );
                 }
             }
             Err(error) => finding(error.to_string(), "fails queries that need it", false),
@@ -228,7 +240,11 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
 fn reference_on(fault: &Fault, in_last_file: bool) -> &'static str {
     match fault {
         Fault::FileHeaderLength { .. } | Fault::Magic { .. } | Fault::Version { .. } | Fault::Unreadable { .. } => {
-            if in_last_file { "removes an empty last file, refuses to start on another one" } else { "refuses to start" }
+            if in_last_file {
+                "removes an empty last file, refuses to start on another one"
+            } else {
+                "refuses to start"
+            }
         }
         Fault::Hole { .. } => "skips what follows in the file without a word",
         _ => "deletes this file and all later ones, and reads the samples from the log again",

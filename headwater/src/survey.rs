@@ -174,7 +174,8 @@ impl Survey {
                 Span::widen(&mut count.time, t);
                 Span::widen(&mut segment.time, t);
                 // What the out-of-order log holds does not make a series live.
-                if matches!(kind, Kind::Samples | Kind::Histograms | Kind::FloatHistograms) && role != Role::OutOfOrder {
+                if matches!(kind, Kind::Samples | Kind::Histograms | Kind::FloatHistograms) && role != Role::OutOfOrder
+                {
                     Span::widen(&mut self.time, t);
                 }
             }

@@ -211,7 +211,11 @@ fn openmetrics_series(labels: &Labels) -> Result<String> {
         if !std::mem::take(&mut first) {
             text.push(',');
         }
-        if plain(name, false) { text.push_str(&String::from_utf8_lossy(name)) } else { quote(&mut text, name)? }
+        if plain(name, false) {
+            text.push_str(&String::from_utf8_lossy(name))
+        } else {
+            quote(&mut text, name)?
+        }
         text.push('=');
         quote(&mut text, value)?;
     }

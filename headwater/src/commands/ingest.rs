@@ -244,7 +244,9 @@ impl<'a> Ingest<'a> {
                     self.outcome.exemplars_not_stored += u64::from(sample.exemplar.is_some());
                     match self.sample(&mut appender, &sample, at) {
                         Ok(()) => pending += 1,
-                        Err(reason) => self.outcome.refuse(reason, || format!("{name}:{}: {}", page.line(), show(&sample))),
+                        Err(reason) => {
+                            self.outcome.refuse(reason, || format!("{name}:{}: {}", page.line(), show(&sample)))
+                        }
                     }
                 }
                 Ok(Entry::Comment(_)) => {}
@@ -253,7 +255,13 @@ impl<'a> Ingest<'a> {
                     appender.rollback();
                     let (line, column) = (error.line, error.column);
                     let error = error.to_string();
-                    self.outcome.unparsed.push(Unparsed { file: name.into(), line, column, error, samples_given_up: pending });
+                    self.outcome.unparsed.push(Unparsed {
+                        file: name.into(),
+                        line,
+                        column,
+                        error,
+                        samples_given_up: pending,
+                    });
                     return Ok(());
                 }
             }
@@ -352,7 +360,11 @@ impl Outcome {
         }
         for unparsed in &self.unparsed {
             let (file, error) = (&unparsed.file, &unparsed.error);
-            writeln!(out, "{file}: {error}; nothing behind it was read, {} samples before it were given up", unparsed.samples_given_up)?;
+            writeln!(
+                out,
+                "{file}: {error}; nothing behind it was read, {} samples before it were given up",
+                unparsed.samples_given_up
+            )?;
         }
         if self.exemplars_not_stored > 0 {
             writeln!(out, "not stored yet: {} exemplars", self.exemplars_not_stored)?;

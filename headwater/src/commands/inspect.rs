@@ -129,8 +129,7 @@ fn inspect(context: &Context, dir: &Path) -> Result<Inspection> {
     for segment in &survey.segments {
         *compression.entry("snappy").or_default() += segment.snappy_records;
         *compression.entry("zstd").or_default() += segment.zstd_records;
-        *compression.entry("none").or_default() +=
-            segment.records - segment.snappy_records - segment.zstd_records;
+        *compression.entry("none").or_default() += segment.records - segment.snappy_records - segment.zstd_records;
     }
     let mut kinds: BTreeMap<_, _> = survey.kinds.iter().map(|(kind, count)| (kind.name(), *count)).collect();
     if survey.unknown.records > 0 {
@@ -244,7 +243,8 @@ fn print(found: &Inspection, context: &Context, out: &mut Out) -> Result<()> {
     writeln!(out, "log          {} segments, {} bytes", found.segments, found.log_bytes)?;
     writeln!(out, "checkpoints  {} ({} bytes in the newest)", list(&found.checkpoints), found.checkpoint_bytes)?;
     writeln!(out, "wbl          {} segments, {} bytes", found.wbl_segments, found.wbl_bytes)?;
-    let compression: Vec<_> = found.compression.iter().filter(|(_, n)| **n > 0).map(|(c, n)| format!("{n} {c}")).collect();
+    let compression: Vec<_> =
+        found.compression.iter().filter(|(_, n)| **n > 0).map(|(c, n)| format!("{n} {c}")).collect();
     writeln!(out, "compression  {} (records)", list(&compression))?;
     writeln!(out, "times        {}", span(found.time))?;
     let series = &found.series;
@@ -284,11 +284,18 @@ fn print(found: &Inspection, context: &Context, out: &mut Out) -> Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn print_chunk_files(found: &ChunkFileCounts, out: &mut Out) -> Result<()> {
     let ooo = found.out_of_order_chunks;
-    writeln!(out, "chunk files  {} files, {} bytes, {} chunks ({ooo} out of order)", found.files, found.bytes, found.chunks)?;
+    writeln!(
+        out,
+        "chunk files  {} files, {} bytes, {} chunks ({ooo} out of order)",
+        found.files, found.bytes, found.chunks
+    )?;
     for (encoding, count) in &found.encodings {
         let per_sample = count.bytes as f64 / count.samples.max(1) as f64;
         let EncodingCount { chunks, samples, bytes } = count;
-        writeln!(out, "             {encoding}: {chunks} chunks, {samples} samples, {bytes} bytes, {per_sample:.2} a sample")?;
+        writeln!(
+            out,
+            "             {encoding}: {chunks} chunks, {samples} samples, {bytes} bytes, {per_sample:.2} a sample"
+        )?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Damaged files are replaced by copies with everything sound in them; the originals go to a `quarantine` directory beside
 //! them and nothing is ever deleted. After a crash it is simply run again. It ends with what is known to be lost.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use tsdb_head::data_dir;
+use tsdb_model::SeriesRef;
 use tsdb_vfs::Fs;
 use wal_format::{Record, RecordEntries};
 use wal_segment::layout;
@@ -22,7 +24,7 @@ use crate::exit;
 use crate::findings::relative;
 use crate::interrupt::Interrupt;
 use crate::output::Out;
-use crate::source::{self, Step};
+use crate::source::{self, Role, Step};
 
 /// Arguments of `repair`.
 #[derive(Debug, clap::Args)]
@@ -71,13 +73,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         true => (Some(data_dir::lock(fs, dir)?), Some(Interrupt::install()?)),
         false => (None, None),
     };
-    let mut outcome = Outcome { applied: args.apply, steps: Vec::new(), quarantined: Vec::new(), loss: loss(fs, dir)? };
+    let logs = Logs::read(fs, dir)?;
+    let log_begins = (!logs.damaged).then_some(logs.begins);
+    let mut outcome = Outcome { applied: args.apply, steps: Vec::new(), quarantined: Vec::new(), loss: logs.loss };
     for log in ["wal", "wbl"].map(|name| dir.join(name)) {
         if fs.dir_exists(&log)? {
             repair_log(fs, dir, &log, args.apply, &mut outcome)?;
         }
     }
-    repair_chunks(fs, dir, args.apply, &mut outcome)?;
+    repair_chunks(fs, dir, log_begins.as_ref(), args.apply, &mut outcome)?;
     print(&outcome, args.json)?;
     Ok(exit::findings_if(outcome.loss.is_any() || !args.apply && !outcome.steps.is_empty()))
 }
@@ -122,20 +126,29 @@ fn describe(dir: &Path, log: &Path, action: &LogAction) -> String {
     }
 }
 
-fn repair_chunks(fs: &Fs, dir: &Path, apply: bool, outcome: &mut Outcome) -> Result<()> {
+fn repair_chunks(
+    fs: &Fs,
+    dir: &Path,
+    log_begins: Option<&HashMap<SeriesRef, i64>>,
+    apply: bool,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let chunks = dir.join("chunks_head");
     loop {
-        let actions = chunk_repair::plan(fs, &chunks)?;
+        let actions = chunk_repair::plan(fs, &chunks, log_begins)?;
         for action in &actions {
             outcome.steps.push(match action {
                 ChunkAction::Finish { copy } => format!("{}: put in its place", relative(dir, copy)),
                 ChunkAction::Fill { number } => {
                     format!("chunks_head/{}: put a file without chunks into the gap", head_chunks::files::file_name(*number))
                 }
-                ChunkAction::Rewrite { path, kept, lost_bytes, .. } => {
+                ChunkAction::Rewrite { path, kept, to_log, lost_bytes, .. } => {
                     outcome.loss.chunk_bytes += lost_bytes;
                     let (path, kept) = (relative(dir, path), kept.len());
-                    format!("{path}: keep {kept} sound chunks in a copy, leave out {lost_bytes} bytes")
+                    format!(
+                        "{path}: keep {kept} sound chunks in a copy, leave {to_log} whose samples the log has to the log, \
+                         leave out {lost_bytes} bytes"
+                    )
                 }
             });
         }
@@ -150,46 +163,77 @@ fn repair_chunks(fs: &Fs, dir: &Path, apply: bool, outcome: &mut Outcome) -> Res
     }
 }
 
-/// Looks at the logs as they are: which times lie around damage, which samples have lost their labels.
-fn loss(fs: &Fs, dir: &Path) -> Result<Loss> {
-    let mut loss = Loss::default();
-    let mut explained = std::collections::HashSet::new();
-    let mut without = std::collections::HashSet::new();
-    for part in source::data_dir(fs, dir)? {
-        let (mut last, mut waiting) = (None, false);
-        let walked = source::walk(fs, &part, |step| {
-            match step {
-                Step::Fault(_) => {
-                    waiting = true;
-                    if let Some(last) = last {
-                        loss.widen(last);
-                    }
+/// The logs as they are: which times lie around damage, which samples have lost their labels, where each series begins.
+#[derive(Debug, Default)]
+struct Logs {
+    loss: Loss,
+    damaged: bool,
+    begins: HashMap<SeriesRef, i64>,
+    explained: HashSet<SeriesRef>,
+    without: HashSet<SeriesRef>,
+    /// The last sample's time, and whether the next one comes behind damage.
+    last: Option<i64>,
+    behind_damage: bool,
+}
+
+impl Logs {
+    fn read(fs: &Fs, dir: &Path) -> Result<Self> {
+        let mut logs = Self::default();
+        for part in source::data_dir(fs, dir)? {
+            (logs.last, logs.behind_damage) = (None, false);
+            let walked = source::walk(fs, &part, |step| {
+                match step {
+                    Step::Fault(_) => logs.fault(),
+                    Step::Record(record) => match Record::decode(record.bytes) {
+                        Ok(record) => logs.record(&record.entries, part.role),
+                        Err(_) => logs.damaged = true,
+                    },
                 }
-                Step::Record(record) => {
-                    let Ok(record) = Record::decode(record.bytes) else { return Ok(ControlFlow::Continue(())) };
-                    match &record.entries {
-                        RecordEntries::Series(entries) => explained.extend(entries.iter().map(|entry| entry.series)),
-                        RecordEntries::Samples(entries) => {
-                            if let (true, Some(first)) = (waiting, entries.first()) {
-                                loss.widen(first.t);
-                                waiting = false;
-                            }
-                            last = entries.last().map(|entry| entry.t).or(last);
-                            for entry in entries.iter().filter(|entry| !explained.contains(&entry.series)) {
-                                without.insert(entry.series);
-                                loss.samples_without_labels += 1;
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        debug_assert!(walked.is_continue(), "nothing ends the walk");
+                Ok(ControlFlow::Continue(()))
+            })?;
+            debug_assert!(walked.is_continue(), "nothing ends the walk");
+        }
+        logs.loss.series_without_labels = logs.without.len() as u64;
+        Ok(logs)
     }
-    loss.series_without_labels = without.len() as u64;
-    Ok(loss)
+
+    fn fault(&mut self) {
+        self.damaged = true;
+        self.behind_damage = true;
+        if let Some(last) = self.last {
+            self.loss.widen(last);
+        }
+    }
+
+    fn record(&mut self, entries: &RecordEntries<'_>, role: Role) {
+        match entries {
+            RecordEntries::Series(entries) => self.explained.extend(entries.iter().map(|entry| entry.series)),
+            RecordEntries::Samples(entries) => {
+                entries.iter().for_each(|entry| self.sample(entry.series, entry.t, role))
+            }
+            RecordEntries::Histograms(entries) => {
+                entries.iter().for_each(|entry| self.sample(entry.series, entry.t, role))
+            }
+            RecordEntries::FloatHistograms(entries) => {
+                entries.iter().for_each(|entry| self.sample(entry.series, entry.t, role));
+            }
+            _ => {}
+        }
+    }
+
+    fn sample(&mut self, series: SeriesRef, t: i64, role: Role) {
+        if std::mem::take(&mut self.behind_damage) {
+            self.loss.widen(t);
+        }
+        self.last = Some(t);
+        if role != Role::OutOfOrder {
+            self.begins.entry(series).and_modify(|begins| *begins = t.min(*begins)).or_insert(t);
+        }
+        if !self.explained.contains(&series) {
+            self.without.insert(series);
+            self.loss.samples_without_labels += 1;
+        }
+    }
 }
 
 impl Loss {
@@ -223,10 +267,17 @@ fn print(outcome: &Outcome, json: bool) -> Result<()> {
     if loss.is_any() {
         writeln!(out, "lost: {} bytes of log, {} records that the ledger knew", loss.log_bytes, loss.records_known)?;
         if let Some((from, to)) = loss.between {
-            writeln!(out, "lost: samples in it lie between {from} and {to} (ms since the epoch), going by their neighbours")?;
+            writeln!(
+                out,
+                "lost: samples in it lie between {from} and {to} (ms since the epoch), going by their neighbours"
+            )?;
         }
         if loss.chunk_bytes > 0 {
-            writeln!(out, "lost: {} bytes of chunk files; the log has their samples while it reaches back", loss.chunk_bytes)?;
+            writeln!(
+                out,
+                "lost: {} bytes of chunk files; the log has their samples while it reaches back",
+                loss.chunk_bytes
+            )?;
         }
         if loss.samples_without_labels > 0 {
             let (samples, series) = (loss.samples_without_labels, loss.series_without_labels);

@@ -81,7 +81,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
                 (file, range.from, Some(range.damage.fault.to_string()))
             }
             Some(TailItem::Skipped { from, to }) => {
-                let error = format!("segments were removed before they were read: from {from} on, reading goes on here");
+                let error =
+                    format!("segments were removed before they were read: from {from} on, reading goes on here");
                 (layout::segment_name(to.segment), to.offset, Some(error))
             }
             Some(TailItem::Rewound { from, to }) => {

@@ -166,7 +166,10 @@ fn append_all(args: &Args, head: &Head, labels: &[Labels]) -> Result<Appended> {
                 })
             })
             .collect();
-        committers.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a committer panicked"))).sum::<Result<u64>>()
+        committers
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a committer panicked")))
+            .sum::<Result<u64>>()
     })?;
     if let Some(error) = failed.into_inner().unwrap_or_else(|lock| lock.into_inner()) {
         return Err(error);

@@ -76,7 +76,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         out.json_line(&outcome)?;
     } else {
         let rate = outcome.samples_read as f64 / seconds / 1e6;
-        writeln!(out, "{series} series, {} samples in the log, {} applied", outcome.samples_read, outcome.samples_applied)?;
+        writeln!(
+            out,
+            "{series} series, {} samples in the log, {} applied",
+            outcome.samples_read, outcome.samples_applied
+        )?;
         writeln!(
             out,
             "{seconds:.3} s ({rate:.1} M samples/s), {cpu_seconds:.3} s of processor: chunk files {:.3} s, checkpoint {:.3} s, segments {:.3} s",
