@@ -128,6 +128,9 @@ pub enum AppendError {
     /// an earlier scrape, and no reason to worry.
     #[error("start timestamp out of order")]
     OutOfOrderStart,
+    /// Every ref was given out, or the log holds the highest there is.
+    #[error("no series ref is left")]
+    NoRefLeft,
     /// There is no series with this ref, and no labels were given to find or make one.
     #[error("unknown series {0}")]
     UnknownSeries(SeriesRef),

@@ -45,7 +45,7 @@ impl Appender {
         }
         drop(index);
         let mut index = head.index.write();
-        let fresh = head.last_ref.load(Ordering::SeqCst) + 1;
+        let fresh = head.last_ref.load(Ordering::SeqCst).checked_add(1).ok_or(AppendError::NoRefLeft)?;
         let found = index.get_or_insert(fresh, labels.pairs(), &mut ids);
         self.buffers.ids = ids;
         let series = match found? {

@@ -20,6 +20,7 @@ struct Segment([u8; SEGMENT]);
 /// The segments of one partition: at most 256 open chunks of at most 17 segments, so ids of 16 bits suffice.
 #[derive(Debug)]
 pub(crate) struct Segments {
+    #[expect(clippy::vec_box, reason = "a growing vector of slabs would copy them")]
     slabs: Vec<Box<[Segment; SLAB]>>,
     /// The segment behind each one, in its chain or in the free list.
     next: Vec<u16>,

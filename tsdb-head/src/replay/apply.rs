@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
 use rayon::prelude::*;
 use tsdb_model::SeriesRef;
 use tsdb_model::staleness::is_stale;
@@ -18,6 +17,28 @@ use crate::head::Shared;
 use crate::index::Found;
 use crate::partition::{Appended, Partition, PartitionCell};
 
+/// A place in a round: lane, then entry.
+type At = (u32, u32);
+
+/// What the series records of a round changed. A sample that stands before the record of its series belongs to nobody,
+/// even if both are in one round: after a damage that swallowed a series record, its ref may mean another series.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Refs that stand for another series from a place on.
+    renamed: HashMap<u64, (u64, At)>,
+    /// Series that exist from a place on.
+    born: HashMap<u64, At>,
+    /// Per partition the last such place.
+    latest: HashMap<u64, At>,
+}
+
+impl Changes {
+    /// Whether samples of this run may stand before the record of their series.
+    fn concern(&self, lane: u32, run: &Run) -> bool {
+        !self.latest.is_empty() && self.latest.get(&run.partition).is_some_and(|&latest| (lane, run.start) < latest)
+    }
+}
+
 /// A run and the lane it is in.
 #[derive(Debug, Clone, Copy)]
 struct Placed {
@@ -28,16 +49,16 @@ struct Placed {
 impl Replay<'_> {
     /// Applies lanes that follow one another in the log.
     pub(super) fn apply(&mut self, lanes: &mut [&mut Lane]) -> Result<(), HeadError> {
-        let mut renamed = HashMap::new();
-        for lane in lanes.iter_mut() {
-            self.apply_events(lane, &mut renamed)?;
+        let mut changes = Changes::default();
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            self.apply_events(lane, number as u32, &mut changes)?;
             self.report.counts.add(&lane.counts);
             self.shared.reserve_ref(lane.highest_ref);
         }
         let mut placed: Vec<Placed> = Vec::with_capacity(lanes.iter().map(|lane| lane.runs.len()).sum());
         for (number, lane) in lanes.iter_mut().enumerate() {
-            if !renamed.is_empty() {
-                rename(lane, &renamed);
+            if !changes.renamed.is_empty() {
+                rename(lane, number as u32, &changes.renamed);
             }
             placed.extend(lane.runs.iter().map(|&run| Placed { lane: number as u32, run }));
         }
@@ -51,20 +72,20 @@ impl Replay<'_> {
         groups
             .par_iter()
             .with_max_len(4)
-            .try_for_each(|group| apply_group(shared, group, &lanes, writable, &totals))?;
+            .try_for_each(|group| apply_group(shared, group, &lanes, &changes, writable, &totals))?;
         self.take_totals(totals);
         Ok(())
     }
 
-    /// Series records and dropped series of one lane, in order. `renamed` collects the aliases that are new.
-    fn apply_events(&mut self, lane: &Lane, renamed: &mut HashMap<u64, u64>) -> Result<(), HeadError> {
+    /// Series records and dropped series of one lane, in order.
+    fn apply_events(&mut self, lane: &Lane, number: u32, changes: &mut Changes) -> Result<(), HeadError> {
         for event in &lane.events {
             match event {
-                Event::Series(range) => {
+                Event::Series(range, entry) => {
                     let Ok(batch) = SeriesBatch::new(&lane.series[range.clone()]) else { continue };
                     // The record was decoded to its end before it came into the lane.
                     for series in batch.iter().flatten() {
-                        self.series(series.series, series.labels, renamed)?;
+                        self.series(series.series, series.labels, (number, *entry), changes)?;
                     }
                 }
                 Event::Drop(series) => self.drop_series(*series),
@@ -77,7 +98,8 @@ impl Replay<'_> {
         &mut self,
         series: SeriesRef,
         labels: tsdb_model::LabelPairs<'_>,
-        renamed: &mut HashMap<u64, u64>,
+        at: At,
+        changes: &mut Changes,
     ) -> Result<(), HeadError> {
         let shared = self.shared;
         shared.reserve_ref(series.0);
@@ -93,12 +115,14 @@ impl Replay<'_> {
                 let mut data = cell.data.lock();
                 let row = data.insert(series.0 as u8);
                 self.attach_chunks(&mut data, row, series.0);
+                changes.born.insert(series.0, at);
+                changes.latest.insert(series.0 >> 8, at);
             }
             Found::Known(known) if known == series.0 => self.report.counts.repeated_series += 1,
             Found::Known(known) => {
                 self.report.counts.aliases += 1;
                 if self.aliases.insert(series.0, known).is_none() {
-                    renamed.insert(series.0, known);
+                    changes.renamed.insert(series.0, (known, at));
                     if let Some(cell) = shared.cell(known >> 8) {
                         let mut data = cell.data.lock();
                         if let Some(row) = data.row(known as u8) {
@@ -164,7 +188,8 @@ impl Replay<'_> {
         if mint <= maxt {
             self.shared.time.include(mint, maxt);
         }
-        drop(totals.unknown_series);
+        // Samples without a series must not come to belong to one that is made later.
+        self.shared.reserve_ref(totals.highest_unknown.into_inner());
     }
 }
 
@@ -176,7 +201,7 @@ struct Totals {
     unknown: AtomicU64,
     mint: AtomicI64,
     maxt: AtomicI64,
-    unknown_series: Mutex<HashSet<u64>>,
+    highest_unknown: AtomicU64,
 }
 
 impl Default for Totals {
@@ -187,7 +212,7 @@ impl Default for Totals {
             unknown: AtomicU64::new(0),
             mint: AtomicI64::new(i64::MAX),
             maxt: AtomicI64::new(i64::MIN),
-            unknown_series: Mutex::new(HashSet::new()),
+            highest_unknown: AtomicU64::new(0),
         }
     }
 }
@@ -197,6 +222,7 @@ fn apply_group(
     shared: &Shared,
     group: &[Placed],
     lanes: &[&Lane],
+    changes: &Changes,
     writable: bool,
     totals: &Totals,
 ) -> Result<(), HeadError> {
@@ -204,16 +230,31 @@ fn apply_group(
     let samples: u64 = group.iter().map(|placed| u64::from(placed.run.len)).sum();
     let Some(cell) = shared.cell(number) else {
         totals.unknown.fetch_add(samples, Relaxed);
+        totals.highest_unknown.fetch_max(number << 8 | 0xff, Relaxed);
         return Ok(());
     };
     let mut data = cell.data.lock();
     let mut local = Local { late: 0, unknown: 0, mint: i64::MAX, maxt: i64::MIN };
-    for &Placed { lane, run } in group {
-        let lane = lanes[lane as usize];
+    for &Placed { lane: lane_number, run } in group {
+        let lane = lanes[lane_number as usize];
         let entries = &lane.entries[run.start as usize..][..run.len as usize];
-        for &entry in entries {
-            apply_entry(&mut data, entry, lane, shared, &mut local);
+        if !changes.concern(lane_number, &run) {
+            for &entry in entries {
+                apply_entry(&mut data, entry, lane, shared, &mut local);
+            }
+            continue;
         }
+        for (at, &entry) in (run.start..).zip(entries) {
+            let born = changes.born.get(&(number << 8 | u64::from(entry.low())));
+            if born.is_some_and(|&born| (lane_number, at) < born) {
+                local.unknown += 1;
+            } else {
+                apply_entry(&mut data, entry, lane, shared, &mut local);
+            }
+        }
+    }
+    if local.unknown > 0 {
+        totals.highest_unknown.fetch_max(number << 8 | 0xff, Relaxed);
     }
     totals.late.fetch_add(local.late, Relaxed);
     totals.unknown.fetch_add(local.unknown, Relaxed);
@@ -298,7 +339,7 @@ impl Local {
 }
 
 /// Sends the samples of aliases to the series that has their labels: runs are split where that is another partition.
-fn rename(lane: &mut Lane, renamed: &HashMap<u64, u64>) {
+fn rename(lane: &mut Lane, number: u32, renamed: &HashMap<u64, (u64, At)>) {
     let partitions: HashSet<u64> = renamed.keys().map(|series| series >> 8).collect();
     if lane.runs.iter().all(|run| !partitions.contains(&run.partition)) {
         return;
@@ -313,7 +354,9 @@ fn rename(lane: &mut Lane, renamed: &HashMap<u64, u64>) {
             let entry = &mut lane.entries[at as usize];
             let series = run.partition << 8 | u64::from(entry.low());
             let mut partition = run.partition;
-            if let Some(&target) = renamed.get(&series) {
+            if let Some(&(target, from)) = renamed.get(&series)
+                && (number, at) >= from
+            {
                 let t = if entry.is_wide() { lane.wide[entry.value as usize].t } else { entry.t() };
                 let expiry = lane.expiries.entry(series).or_insert(t);
                 *expiry = t.max(*expiry);

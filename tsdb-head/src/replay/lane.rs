@@ -90,8 +90,8 @@ pub(super) struct Run {
 /// What changes which series there are.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A series record: its bytes in `Lane::series`.
-    Series(std::ops::Range<usize>),
+    /// A series record: its bytes in `Lane::series`, and how many entries stand before it.
+    Series(std::ops::Range<usize>, u32),
     /// A tombstone over all times: the series goes, and its ref means nothing from here on.
     Drop(SeriesRef),
 }
@@ -244,7 +244,7 @@ impl RecordSink for Decoder<'_> {
         self.lane.counts.series += batch.validate()?.entries as u64;
         let start = self.lane.series.len();
         self.lane.series.extend_from_slice(batch.record());
-        self.lane.events.push(Event::Series(start..self.lane.series.len()));
+        self.lane.events.push(Event::Series(start..self.lane.series.len(), self.lane.entries.len() as u32));
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 mod apply;
 mod chunk_files;
 mod lane;
+mod open_log;
 mod preserved;
 mod read;
 mod report;
@@ -20,7 +21,7 @@ use std::time::Instant;
 
 use head_chunks::files::{ChunkFiles, Options as ChunkFileOptions};
 use tsdb_vfs::Fs;
-use wal_segment::{Log, SegmentRef, layout};
+use wal_segment::{SegmentRef, layout};
 
 use crate::head::Shared;
 use crate::options::{DamagePolicy, HeadOptions};
@@ -77,6 +78,11 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
         None => data_dir::min_valid_time(fs, dir)?,
     };
     let mut report = ReplayReport { min_valid_time, ..ReplayReport::default() };
+    let wal = data_dir::wal(dir);
+    let log = match read_only {
+        true => None,
+        false => Some(open_log::open(fs, &wal, &options.log, options.damage, &mut report)?),
+    };
     let started = Instant::now();
     let chunks_dir = data_dir::chunks_head(dir);
     let (files, found) = if read_only {
@@ -99,17 +105,21 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
     };
     replay.log()?;
     replay.finish()?;
-    let Replay { report, .. } = replay;
+    let Replay { mut report, .. } = replay;
     if options.damage == DamagePolicy::Strict
         && let Some(damage) = report.damage.iter().find(|damage| !damage.torn_end)
     {
         return Err(HeadError::Damaged { problem: damage.problem.clone(), at: damage.at.clone() });
     }
     let mut shared = shared;
-    if !read_only {
-        let (log, _) = Log::open(fs.clone(), &data_dir::wal(dir), options.log.clone())?;
-        shared.log = Some(log);
-    }
+    shared.log = match log {
+        Some(log) if report.damage.iter().any(|damage| !damage.torn_end && damage.is_below(&wal)) => {
+            log.close()?;
+            open_log::repair(fs, &wal, &mut report)?;
+            Some(open_log::open(fs, &wal, &options.log, options.damage, &mut report)?)
+        }
+        log => log,
+    };
     Ok((shared, report))
 }
 

@@ -159,6 +159,13 @@ pub struct ReplayDamage {
     pub torn_end: bool,
 }
 
+impl ReplayDamage {
+    /// Whether it is in the log at `dir` or in a checkpoint of it.
+    pub(super) fn is_below(&self, dir: &std::path::Path) -> bool {
+        self.at.as_ref().is_some_and(|at| at.dir.starts_with(dir))
+    }
+}
+
 /// What opening a head found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -177,6 +184,8 @@ pub struct ReplayReport {
     pub preserved: Preserved,
     /// What could not be used. The head holds everything else.
     pub damage: Vec<ReplayDamage>,
+    /// Where the originals of repaired files are.
+    pub quarantined: Vec<PathBuf>,
     /// The lowest valid time (ms) that was applied, if there is one.
     pub min_valid_time: Option<i64>,
     /// Series without samples, not kept.
