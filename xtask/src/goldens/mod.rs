@@ -17,9 +17,10 @@ use crate::sh;
 
 mod chunks;
 mod dirs;
+mod records;
 
 /// Every layer's goldens. One line a layer.
-const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS];
+const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS, records::GOLDENS];
 
 /// All goldens together: a clone should stay small.
 const MOST_BYTES: u64 = 8 << 20;
