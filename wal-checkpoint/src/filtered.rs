@@ -55,6 +55,12 @@ impl Pile {
         })
     }
 
+    /// Bytes of all records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Number of records.
     pub(crate) fn len(&self) -> u64 {
         self.ends.len() as u64
     }

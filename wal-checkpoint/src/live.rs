@@ -187,22 +187,42 @@ impl<'a, 'fs> LiveWriter<'a, 'fs> {
 
 /// Compresses encoded records and appends them to a checkpoint.
 pub(crate) struct Output<'fs> {
-    pub(crate) draft: Draft<'fs>,
+    /// None in a dry run.
+    draft: Option<Draft<'fs>>,
     pub(crate) records: Records,
+    /// Stored bytes appended.
+    pub(crate) bytes: u64,
     compression: Compression,
     pile: Pile,
 }
 
 impl<'fs> Output<'fs> {
-    pub(crate) fn new(draft: Draft<'fs>, compression: Compression) -> Self {
-        Self { draft, records: Records::default(), compression, pile: Pile::default() }
+    pub(crate) fn new(draft: Option<Draft<'fs>>, compression: Compression) -> Self {
+        Self { draft, records: Records::default(), bytes: 0, compression, pile: Pile::default() }
+    }
+
+    /// Appends stored records.
+    pub(crate) fn append(&mut self, pile: &Pile) -> Result<(), Error> {
+        self.bytes += pile.bytes();
+        match &mut self.draft {
+            Some(draft) => draft.append(pile.iter()),
+            None => Ok(()),
+        }
+    }
+
+    /// The checkpoint, complete.
+    pub(crate) fn into_draft(self) -> Option<Draft<'fs>> {
+        self.draft
     }
 
     /// Appends the records of a batch.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.pile.clear();
-        batch.records().for_each(|record| self.pile.push(record, self.compression));
-        self.records.written += self.pile.len();
-        self.draft.append(self.pile.iter())
+        let mut pile = std::mem::take(&mut self.pile);
+        pile.clear();
+        batch.records().for_each(|record| pile.push(record, self.compression));
+        self.records.written += pile.len();
+        let appended = self.append(&pile);
+        self.pile = pile;
+        appended
     }
 }

@@ -49,6 +49,8 @@ pub struct Options {
     pub threads: usize,
     /// Publish into this directory instead of the log's own, which then stays as it is.
     pub publish_in: Option<PathBuf>,
+    /// Read and filter, and write nothing: [`Stats`](crate::Stats) then say what a run would do.
+    pub dry_run: bool,
     /// Told how far the run has come, about once a megabyte.
     pub progress: Option<ProgressFn>,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             start_timestamps: StartTimestamps::default(),
             threads: 0,
             publish_in: None,
+            dry_run: false,
             progress: None,
         }
     }
@@ -89,6 +92,7 @@ impl fmt::Debug for Options {
             .field("start_timestamps", &self.start_timestamps)
             .field("threads", &self.threads)
             .field("publish_in", &self.publish_in)
+            .field("dry_run", &self.dry_run)
             .finish_non_exhaustive()
     }
 }

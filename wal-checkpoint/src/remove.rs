@@ -39,10 +39,10 @@ pub struct Removed {
 /// Removes everything that the checkpoint of `stats` stands for: segments up to its number, then older checkpoints.
 /// Where the run found damage ([`Stats::damage`]), the damaged file or checkpoint is moved to `quarantine/` instead.
 ///
-/// Does nothing if there was nothing to do ([`Stats::no_op`]). The newest segment is never removed: a log without
+/// Does nothing if there was nothing to do ([`Stats::no_op`]), or after a dry run. The newest segment is never removed: a log without
 /// segments starts over at number 0, which every reader of the checkpoint then passes over.
 pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
-    if stats.no_op() {
+    if stats.path.is_none() {
         return Ok(Removed::default());
     }
     let damaged: Vec<&Path> = stats.damage.iter().map(|damage| damage.location.dir.as_path()).collect();

@@ -57,12 +57,17 @@ pub fn checkpoint(
 ) -> Result<Stats, Error> {
     let start = Instant::now();
     let target = options.publish_in.as_deref().unwrap_or(source.dir);
-    remove_temporaries(source.fs, target)?;
+    if !options.dry_run {
+        remove_temporaries(source.fs, target)?;
+    }
     let Some(range) = Range::find(source, from, to)? else {
         return Ok(Stats { from, to, elapsed: start.elapsed(), ..Stats::default() });
     };
     let path = target.join(layout::checkpoint_name(to));
-    let draft = Draft::create(source.fs, &path, options.segment_size, options.threads())?;
+    let draft = match options.dry_run {
+        true => None,
+        false => Some(Draft::create(source.fs, &path, options.segment_size, options.threads())?),
+    };
     let output = Output::new(draft, options.compression);
     let mut run = Run {
         source,
@@ -79,14 +84,18 @@ pub fn checkpoint(
     }
     run.write_metadata()?;
     let Run { output, mut stats, .. } = run;
-    let published = output.draft.publish(&path)?;
     stats.records += output.records;
-    stats.path = Some(path);
     stats.from = range.from;
     stats.to = to;
     stats.previous = range.previous.map(|checkpoint| checkpoint.index);
-    stats.out_bytes = published.bytes;
-    stats.out_segments = published.segments;
+    stats.dry_run = options.dry_run;
+    stats.out_bytes = output.bytes;
+    if let Some(draft) = output.into_draft() {
+        let published = draft.publish(&path)?;
+        stats.path = Some(path);
+        stats.out_bytes = published.bytes;
+        stats.out_segments = published.segments;
+    }
     stats.elapsed = start.elapsed();
     Ok(stats)
 }
@@ -124,7 +133,7 @@ impl End<'_, '_> {
         self.stats.counts += filtered.taken.counts;
         self.stats.records += filtered.records;
         filtered.taken.metadata.iter().for_each(|entry| self.metadata.set(entry));
-        self.output.draft.append(filtered.pile.iter())
+        self.output.append(&filtered.pile)
     }
 }
 

@@ -118,8 +118,10 @@ impl AddAssign for Records {
 /// What a run of [`checkpoint`](crate::checkpoint()) did.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// The published directory; `None` if there was nothing to do.
+    /// The published directory; `None` if there was nothing to do, or in a dry run.
     pub path: Option<PathBuf>,
+    /// Whether nothing was to be written. Bytes written are then those of the records, without frames.
+    pub dry_run: bool,
     /// First segment read (after the previous checkpoint, if there is one).
     pub from: u64,
     /// Last segment read, the number of the checkpoint.
@@ -146,6 +148,6 @@ impl Stats {
     /// Whether there was nothing to do: the range holds no segment that the previous checkpoint does not stand for.
     /// Nothing has been written then.
     pub fn no_op(&self) -> bool {
-        self.path.is_none()
+        self.path.is_none() && !self.dry_run
     }
 }

@@ -1,6 +1,7 @@
 //! One module per command: its arguments, what it promises, and its `run`.
 
 pub(crate) mod bench;
+pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod ingest;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Repair(repair::Args),
     /// Follow a live log.
     Tail(tail::Args),
+    /// Truncate, offline, a log that has grown too large.
+    Checkpoint(checkpoint::Args),
     /// Measure on this machine.
     Bench(bench::Args),
     /// Print a completion script for a shell.
@@ -53,6 +56,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, context),
             Self::Repair(args) => repair::run(args, context),
             Self::Tail(args) => tail::run(args, context),
+            Self::Checkpoint(args) => checkpoint::run(args, context),
             Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }

@@ -1,5 +1,6 @@
-//! `bench ingest|replay`: how fast this machine does it, on data the command makes or a directory it is given.
+//! `bench ingest|replay|checkpoint`: how fast this machine does it, on data the command makes or a directory it is given.
 
+mod checkpoint;
 mod ingest;
 mod overlay;
 mod replay;
@@ -24,6 +25,8 @@ enum What {
     Ingest(ingest::Args),
     /// Open a directory for reading and say how long it took.
     Replay(replay::Args),
+    /// Make a checkpoint of a log, beside it.
+    Checkpoint(checkpoint::Args),
 }
 
 /// Runs the benchmark.
@@ -31,5 +34,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     match &args.what {
         What::Ingest(args) => ingest::run(args, context),
         What::Replay(args) => replay::run(args, context),
+        What::Checkpoint(args) => checkpoint::run(args, context),
     }
 }
