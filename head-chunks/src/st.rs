@@ -78,8 +78,11 @@ impl StReader {
         self.st = before.wrapping_sub(self.diff);
     }
 
-    /// A writer's memory behind what was read.
-    pub(crate) fn start(&self) -> i64 {
-        if self.header & LAST_CHANGE_ON == 0 { self.st } else { self.diff }
+    /// Header and memory of a writer that goes on behind `samples` samples.
+    ///
+    /// A header that names a sample which is still to come is none of a writer's: nothing has begun, so it is left out.
+    pub(crate) fn resume(&self, samples: u16) -> (u8, i64) {
+        let first = u16::from(self.header & LAST_CHANGE_ON);
+        if first == 0 || first >= samples { (self.header & FIRST_KNOWN, self.st) } else { (self.header, self.diff) }
     }
 }

@@ -100,8 +100,9 @@ impl AppendState {
         }
         let beside = Count { samples: iter.total, window: iter.window };
         let mut bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
-        bits.set_flags(iter.st.header);
-        Ok(Self { bits, t: iter.t, delta: iter.delta, baseline: iter.baseline, start: iter.st.start() })
+        let (header, start) = iter.st.resume(iter.total);
+        bits.set_flags(header);
+        Ok(Self { bits, t: iter.t, delta: iter.delta, baseline: iter.baseline, start })
     }
 
     /// Appends a sample: start timestamp `st` and time `t` in milliseconds since the epoch (`st` 0 means none), any value.

@@ -51,7 +51,11 @@ pub(super) fn scan_file<E: From<io::Error>>(
                 chunk(&meta, data)?;
                 pos += len as u64;
             }
-            Parsed::NeedMore(_) => break,
+            Parsed::NeedMore(needed) => {
+                // Somebody cut the file since its length was asked for.
+                lost(pos, end, Fault::Torn { needed: needed as u64, available: scan.window.available(pos) });
+                break;
+            }
             Parsed::End => {
                 let Some(data) = scan.skip_zeros(pos)? else { break };
                 // The next record's first bytes may well be zeros too: its series ref is small.
@@ -162,6 +166,11 @@ impl<'f> Window<'f> {
             self.load(pos, n)?;
         }
         Ok(&self.bytes[(pos - self.start) as usize..self.filled])
+    }
+
+    /// How many bytes from `pos` on were there when they were read.
+    fn available(&self, pos: u64) -> u64 {
+        (self.start + self.filled as u64).saturating_sub(pos)
     }
 
     #[cold]

@@ -170,8 +170,9 @@ impl<B: Coded> Appender<B> {
         appender.bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
         appender.pieces.extend_from_slice(&bytes[..appender.bits.full_pieces() * PIECE]);
         if let Some(st) = &iter.st {
-            appender.bits.set_flags(st.header);
-            appender.start = st.start();
+            let (header, start) = st.resume(iter.read);
+            appender.bits.set_flags(header);
+            appender.start = start;
         }
         appender.positive = iter.layout.buckets().0;
         appender.layout = iter.layout;
