@@ -14,7 +14,7 @@ fn fs() -> Fs {
 }
 
 fn small() -> Options {
-    Options { write_buffer: 64 << 10, max_file_len: 128 << 10 }
+    Options { write_buffer: 64 << 10, max_file_len: 128 << 10, ..Options::default() }
 }
 
 fn open(dir: &Path, options: Options) -> ChunkFiles {

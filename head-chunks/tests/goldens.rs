@@ -1,5 +1,7 @@
 //! What Prometheus 3.14 wrote: decoded, compared with what was appended, and written again to the same bytes.
 
+#![allow(clippy::disallowed_methods, reason = "goldens are read from the real disk")]
+
 mod naive;
 
 use std::path::PathBuf;
@@ -225,8 +227,10 @@ fn every_bit_flip_and_truncation_is_read_as_the_naive_decoder_does() {
     assert!(sound > 1_000 && refused > 1_000, "{sound}, {refused}");
 }
 
-/// Ref and chunk of each in the files.
-fn stored() -> Vec<(ChunkRef, SeriesRef, i64, i64, Encoding, bool, Vec<u8>)> {
+/// A chunk in a file: ref, series, mint, maxt, encoding, out of order, bytes.
+type Stored = (ChunkRef, SeriesRef, i64, i64, Encoding, bool, Vec<u8>);
+
+fn stored() -> Vec<Stored> {
     let bytes = std::fs::read(golden("files/chunks.bin")).expect("there");
     let mut golden = Reader(&bytes);
     let mut all = Vec::new();

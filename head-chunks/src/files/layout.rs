@@ -11,6 +11,7 @@
 use tsdb_model::{SeriesRef, varint};
 
 use super::Fault;
+use super::heal::filler_series;
 use crate::Encoding;
 
 /// The first four bytes of a chunk file.
@@ -151,6 +152,35 @@ pub(super) fn put_record(head: &RecordHead, data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&crc.to_be_bytes());
 }
 
+/// A record of exactly `len` bytes without a chunk, to stand at `at`; `None` when that is too short for any.
+pub(super) fn filler(at: ChunkRef, len: u64) -> Option<Vec<u8>> {
+    let len = usize::try_from(len).ok()?;
+    let mut record = Vec::with_capacity(len);
+    let mut fixed = [0; FIXED_LEN];
+    fixed[..8].copy_from_slice(&filler_series(at).0.to_be_bytes());
+    fixed[8..16].copy_from_slice(&i64::MIN.to_be_bytes());
+    fixed[16..24].copy_from_slice(&i64::MIN.to_be_bytes());
+    fixed[24] = Encoding::Xor.byte();
+    record.extend_from_slice(&fixed);
+    // The length field may be longer than it need be, so that every total can be met.
+    let rest = len.checked_sub(FIXED_LEN + CRC_LEN)?;
+    let field = (1..=5).find(|n| rest >= *n && varint::uvarint_len((rest - n) as u64) <= *n)?;
+    let data_len = rest - field;
+    record.extend((0..field).map(|n| {
+        let group = (data_len >> (7 * n)) as u8 & 0x7f;
+        if n + 1 < field { group | 0x80 } else { group }
+    }));
+    record.resize(FIXED_LEN + rest, 0);
+    let crc = crc32c::crc32c(&record);
+    record.extend_from_slice(&crc.to_be_bytes());
+    Some(record)
+}
+
+/// Whether a record is a filler and no chunk.
+pub(super) fn is_filler(head: &RecordHead, at: ChunkRef) -> bool {
+    head.series == filler_series(at) && head.mint == i64::MIN && head.maxt == i64::MIN
+}
+
 /// What stands at an offset of a chunk file.
 #[derive(Debug)]
 pub(super) enum Parsed<'a> {
@@ -160,8 +190,8 @@ pub(super) enum Parsed<'a> {
     NeedMore(usize),
     /// Zeros where a record's series ref, mint and maxt would be.
     End,
-    /// No sound record; `claimed` is the length that it claims to have, if that fits the file.
-    Bad { fault: Fault, claimed: Option<usize> },
+    /// No sound record; `intact` is its length if its checksum matches all the same.
+    Bad { fault: Fault, intact: Option<usize> },
 }
 
 /// How many bytes from a record's start [`parse_record`] needs, given the first [`PREFIX_LEN`] of them (or all there are).
@@ -180,7 +210,7 @@ pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
         return match bytes {
             short if (short.len() as u64) < available => Parsed::NeedMore(available as usize),
             zeros if zeros.iter().all(|b| *b == 0) => Parsed::End,
-            _ => Parsed::Bad { fault: Fault::Torn { needed: MIN_RECORD_LEN as u64, available }, claimed: None },
+            _ => Parsed::Bad { fault: Fault::Torn { needed: MIN_RECORD_LEN as u64, available }, intact: None },
         };
     }
     let Some(fixed) = bytes.first_chunk::<FIXED_LEN>() else {
@@ -196,11 +226,11 @@ pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
         Err(varint::VarintError::Truncated) if (bytes.len() as u64) < available && bytes.len() < PREFIX_LEN => {
             return Parsed::NeedMore(PREFIX_LEN.min(available as usize));
         }
-        Err(_) => return Parsed::Bad { fault: Fault::LengthField, claimed: None },
+        Err(_) => return Parsed::Bad { fault: Fault::LengthField, intact: None },
     };
     let needed = data_len.saturating_add((FIXED_LEN + field + CRC_LEN) as u64);
     if needed > available {
-        return Parsed::Bad { fault: Fault::Torn { needed, available }, claimed: None };
+        return Parsed::Bad { fault: Fault::Torn { needed, available }, intact: None };
     }
     // It fits the file, so it fits an address.
     let len = needed as usize;
@@ -210,14 +240,14 @@ pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
     let (covered, crc) = record.split_at(len - CRC_LEN);
     let (expected, found) = (u32::from_be_bytes(crc.try_into().unwrap_or_default()), crc32c::crc32c(covered));
     if expected != found {
-        return Parsed::Bad { fault: Fault::Checksum { expected, found }, claimed: Some(len) };
+        return Parsed::Bad { fault: Fault::Checksum { expected, found }, intact: None };
     }
     match Encoding::from_byte(fixed[24] & !OUT_OF_ORDER) {
         Some(encoding) => {
             let head = RecordHead { series, mint, maxt, encoding, out_of_order: fixed[24] & OUT_OF_ORDER != 0 };
             Parsed::Record { head, data: &covered[FIXED_LEN + field..], len }
         }
-        None => Parsed::Bad { fault: Fault::Encoding { found: fixed[24] }, claimed: Some(len) },
+        None => Parsed::Bad { fault: Fault::Encoding { found: fixed[24] }, intact: Some(len) },
     }
 }
 

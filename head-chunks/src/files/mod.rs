@@ -40,7 +40,9 @@
 
 mod dir;
 mod error;
+mod heal;
 mod layout;
+mod queue;
 mod scan;
 mod writer;
 
@@ -48,6 +50,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
@@ -56,6 +59,7 @@ use tsdb_vfs::{FileKind, Fs, VfsFile};
 
 pub use dir::{FileEntry, file_name, list_files, parse_file_name};
 pub use error::{Damage, Fault, FilesError};
+pub use heal::{HealReport, QUARANTINE, heal};
 pub use layout::{
     ChunkMeta, ChunkRef, FILE_HEADER_LEN, MAGIC, MAX_FILE_LEN, MAX_RECORD_OVERHEAD, PREALLOCATED_LEN, VERSION,
 };
@@ -63,6 +67,7 @@ pub use layout::{
 use crate::Chunk;
 use crate::Encoding;
 use layout::{MIN_RECORD_LEN, Parsed, RecordHead, parse_record, record_len};
+use queue::{Job, Queue};
 use writer::{Position, SharedTail, Tail, Writer};
 
 /// Read so much at first when one chunk is wanted: a record of 1,024 bytes of data fits, and most are shorter.
@@ -77,11 +82,13 @@ pub struct Options {
     /// A file is cut before it would exceed so many bytes; [`MAX_FILE_LEN`] as in the reference, and at most 4 GiB, which
     /// is what an offset can say.
     pub max_file_len: u64,
+    /// How many chunks may wait for a thread that writes them; 0, as in the reference, writes them at once, without one.
+    pub queue: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { write_buffer: 4 << 20, max_file_len: MAX_FILE_LEN }
+        Self { write_buffer: 4 << 20, max_file_len: MAX_FILE_LEN, queue: 0 }
     }
 }
 
@@ -151,6 +158,7 @@ pub struct ScanReport {
 #[derive(Debug)]
 pub struct ChunkFiles {
     shared: Arc<Shared>,
+    worker: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What writer and readers share. Locks are taken in the order position, writer, then tail or files.
@@ -165,6 +173,7 @@ struct Shared {
     writer: Mutex<Writer>,
     tail: SharedTail,
     files: RwLock<BTreeMap<u32, OpenFile>>,
+    queue: Option<Queue>,
 }
 
 /// A file that chunks are read from.
@@ -240,15 +249,22 @@ impl ChunkFiles {
             writer: Writer::new(),
             tail: RwLock::new(Tail::default()),
             files: RwLock::new(files),
+            queue: (options.queue > 0 && !read_only).then(|| Queue::new(options.queue)),
         };
-        Ok((Self { shared: Arc::new(shared) }, report))
+        let shared = Arc::new(shared);
+        let worker = shared.queue.is_some().then(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.queue.iter().for_each(|queue| queue.work(&shared)))
+        });
+        Ok((Self { shared, worker: Mutex::new(worker) }, report))
     }
 
     /// Stores a chunk and says where. It can be read at once; see the module for when it is durable.
     ///
     /// # Errors
     /// When it was not stored: the disk refused, an earlier fsync failed, the files are read-only or closed, or the chunk is
-    /// too large for any file. The caller still has it; a later attempt may succeed.
+    /// too large for any file. The caller still has it; a later attempt may succeed. With a queue the error may be that of
+    /// an earlier chunk, which still waits and stays readable.
     pub fn write(&self, chunk: &NewChunk<'_>) -> Result<ChunkRef, FilesError> {
         let shared = &*self.shared;
         shared.check_writable()?;
@@ -267,19 +283,16 @@ impl ChunkFiles {
         let mut position = shared.position.lock();
         let before = (position.number, position.offset);
         let reserved = position.reserve(len, max);
-        let mut writer = shared.writer.lock();
-        match writer.put(shared, reserved, &head, chunk.data) {
-            Ok(()) => Ok(reserved),
-            // Too large for the buffer and not written yet, but it was taken: the next flush tries again.
-            Err(_) if shared.holds(reserved) => Ok(reserved),
-            Err(error) => {
-                // Gives the place back; when the file before it was finished already, the next attempt begins one again.
-                let (number, offset) = before;
-                let open = writer.number() == Some(number);
-                *position = Position { number, offset: if open { offset } else { 0 } };
-                Err(error)
-            }
-        }
+        let taken = match &shared.queue {
+            Some(queue) => queue.push(Job { at: reserved, head, data: chunk.data.to_vec() }),
+            None => shared.put(reserved, &head, chunk.data),
+        };
+        taken.map(|()| reserved).inspect_err(|_| {
+            // Gives the place back; when the file before it was finished already, the next attempt begins one again.
+            let (number, offset) = before;
+            let open = shared.queue.is_some() || shared.writer.lock().number() == Some(number);
+            *position = Position { number, offset: if open { offset } else { 0 } };
+        })
     }
 
     /// Reads a chunk, its checksum verified.
@@ -301,6 +314,10 @@ impl ChunkFiles {
         let shared = &*self.shared;
         if shared.closed.load(Ordering::Acquire) {
             return Err(FilesError::Closed { dir: shared.dir.clone() });
+        }
+        // A chunk moves from the queue to the tail to the file: in this order it cannot be missed.
+        if let Some(meta) = shared.queue.as_ref().and_then(|queue| queue.read(chunk_ref, data)) {
+            return Ok(meta);
         }
         if let Some(meta) = shared.read_from_tail(chunk_ref, data) {
             return Ok(meta);
@@ -397,7 +414,7 @@ impl ChunkFiles {
         if shared.closed.load(Ordering::Acquire) {
             return Err(FilesError::Closed { dir: shared.dir.clone() });
         }
-        shared.writer.lock().flush(shared)?;
+        self.flush()?;
         Ok(shared.files.read().clone())
     }
 
@@ -452,6 +469,7 @@ impl ChunkFiles {
     /// # Errors
     /// When the disk refuses; everything stays readable, and the next flush tries again.
     pub fn flush(&self) -> Result<(), FilesError> {
+        self.shared.drain()?;
         self.shared.writer.lock().flush(&self.shared)
     }
 
@@ -460,6 +478,7 @@ impl ChunkFiles {
     /// # Errors
     /// When the disk refuses. After a failed fsync nothing is written until [`ChunkFiles::recover`].
     pub fn sync(&self) -> Result<(), FilesError> {
+        self.shared.drain()?;
         self.shared.writer.lock().sync(&self.shared)
     }
 
@@ -480,14 +499,33 @@ impl ChunkFiles {
     /// As [`ChunkFiles::sync`].
     pub fn close(&self) -> Result<(), FilesError> {
         let _position = self.shared.position.lock();
-        let mut writer = self.shared.writer.lock();
         if self.shared.closed.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.shared.drain()?;
+        let mut writer = self.shared.writer.lock();
         writer.finish(&self.shared)?;
         self.shared.closed.store(true, Ordering::Release);
         self.shared.files.write().clear();
+        drop(writer);
+        self.stop();
         Ok(())
+    }
+
+    /// Whether no chunk waits in the queue; always so without one.
+    #[must_use]
+    pub fn is_queue_empty(&self) -> bool {
+        self.shared.queue.as_ref().is_none_or(Queue::is_empty)
+    }
+
+    fn stop(&self) {
+        if let Some(queue) = &self.shared.queue {
+            queue.close();
+        }
+        if let Some(worker) = self.worker.lock().take() {
+            // It does not panic, and if it did, its message was printed.
+            let _ended = worker.join();
+        }
     }
 
     /// The directory.
@@ -497,7 +535,26 @@ impl ChunkFiles {
     }
 }
 
+impl Drop for ChunkFiles {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Shared {
+    /// Puts a record at its place.
+    fn put(&self, at: ChunkRef, head: &RecordHead, data: &[u8]) -> Result<(), FilesError> {
+        match self.writer.lock().put(self, at, head, data) {
+            // Too large for the buffer and not written yet, but it was taken: the next flush tries again.
+            Err(_) if self.holds(at) => Ok(()),
+            put => put,
+        }
+    }
+
+    fn drain(&self) -> Result<(), FilesError> {
+        self.queue.as_ref().map_or(Ok(()), Queue::drain)
+    }
+
     fn check_writable(&self) -> Result<(), FilesError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(FilesError::Closed { dir: self.dir.clone() });

@@ -1,8 +1,8 @@
 //! Reading one chunk file from front to back, around whatever is damaged in it.
 //!
-//! A chunk is sound when its checksum is. After an unsound one the scan goes on where the damaged record claims to end, if
-//! a sound record begins there, and otherwise at the next offset at which one does. So a damaged chunk costs itself, and a
-//! hole costs what lay in it.
+//! A chunk is sound when its checksum is. After an unsound one the scan goes on at the next offset at which a sound one
+//! begins; the length that the damaged one claims is not trusted, as it may be what is damaged. So a damaged chunk costs
+//! itself, and a hole costs what lay in it.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 use tsdb_vfs::VfsFile;
 
 use super::layout::{
-    FILE_HEADER_LEN, MIN_RECORD_LEN, PREFIX_LEN, Parsed, bytes_to_decide, check_file_header, parse_record,
+    FILE_HEADER_LEN, MIN_RECORD_LEN, PREFIX_LEN, Parsed, bytes_to_decide, check_file_header, is_filler, parse_record,
     plausible_record,
 };
 use super::{ChunkMeta, ChunkRef, Damage, Fault};
@@ -47,8 +47,10 @@ pub(super) fn scan_file<E: From<io::Error>>(
         let parsed = parse_record(scan.window.at(pos, need)?, available);
         match parsed {
             Parsed::Record { head, data, len } => {
-                let meta = head.meta(ChunkRef { file: number, offset: pos as u32 }, data);
-                chunk(&meta, data)?;
+                let at = ChunkRef { file: number, offset: pos as u32 };
+                if !is_filler(&head, at) {
+                    chunk(&head.meta(at, data), data)?;
+                }
                 pos += len as u64;
             }
             Parsed::NeedMore(needed) => {
@@ -64,10 +66,10 @@ pub(super) fn scan_file<E: From<io::Error>>(
                 lost(pos, next, Fault::Hole { after: data - pos });
                 pos = next;
             }
-            Parsed::Bad { fault, claimed } => {
-                let next = match claimed.map(|len| pos + len as u64) {
-                    Some(next) if scan.goes_on_at(next)? => next,
-                    _ => scan.search(pos + 1)?.unwrap_or(end),
+            Parsed::Bad { fault, intact } => {
+                let next = match intact {
+                    Some(len) => pos + len as u64,
+                    None => scan.search(pos + 1)?.unwrap_or(end),
                 };
                 lost(pos, next, fault);
                 pos = next;
@@ -84,30 +86,6 @@ struct Scan<'f> {
 }
 
 impl Scan<'_> {
-    /// Whether a sound record begins at `pos`, or the file's contents end there.
-    fn goes_on_at(&mut self, pos: u64) -> io::Result<bool> {
-        if pos >= self.end {
-            return Ok(pos == self.end);
-        }
-        match self.looks_at(pos)? {
-            Some(sound) => Ok(sound),
-            None => Ok(self.skip_zeros(pos)?.is_none()),
-        }
-    }
-
-    /// Whether a sound record begins at `pos`; `None` for zeros.
-    fn looks_at(&mut self, pos: u64) -> io::Result<Option<bool>> {
-        let available = self.end - pos;
-        let need = bytes_to_decide(self.window.at(pos, PREFIX_LEN)?, available);
-        let Some(budget) = self.budget.checked_sub(need as u64) else { return Ok(Some(false)) };
-        self.budget = budget;
-        match parse_record(self.window.at(pos, need)?, available) {
-            Parsed::Record { .. } => Ok(Some(true)),
-            Parsed::End => Ok(None),
-            Parsed::Bad { .. } | Parsed::NeedMore(_) => Ok(Some(false)),
-        }
-    }
-
     /// The first offset from `from` on at which a sound record begins.
     fn search(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut pos = from;

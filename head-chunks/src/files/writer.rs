@@ -24,6 +24,8 @@ struct Current {
     file: Arc<dyn VfsFile>,
     /// Whether anything was written since the last fsync.
     dirty: bool,
+    /// An fsync failed: another one, even with success, would prove nothing.
+    suspect: bool,
 }
 
 /// Records that wait to be written, readable meanwhile: `bytes` belong at `start` of file `number`.
@@ -104,7 +106,7 @@ impl Writer {
         shared.files.write().insert(number, OpenFile { path: path.clone(), file: Arc::clone(&file) });
         *shared.tail.write() =
             Tail { number, start: FILE_HEADER_LEN as u64, bytes: Vec::with_capacity(shared.options.write_buffer) };
-        self.current = Some(Current { number, path, file, dirty: false });
+        self.current = Some(Current { number, path, file, dirty: false, suspect: false });
         Ok(())
     }
 
@@ -137,7 +139,7 @@ impl Writer {
     pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), FilesError> {
         self.flush(shared)?;
         let Some(current) = &mut self.current else { return Ok(()) };
-        if current.dirty {
+        if current.dirty && !current.suspect {
             if let Err(source) = current.file.sync_data() {
                 self.sync_failed = Some(current.path.clone());
                 return Err(FilesError::Io { action: "sync", path: current.path.clone(), source });
@@ -147,10 +149,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes note of a failed fsync: the file stays as it is, the next record begins another.
+    /// Takes note of a failed fsync. What has its place in that file still goes there, but is not synced any more.
     pub(super) fn recover(&mut self) -> Option<PathBuf> {
         let path = self.sync_failed.take()?;
-        self.current = None;
+        if let Some(current) = &mut self.current {
+            current.suspect = true;
+        }
         Some(path)
     }
 }
