@@ -37,15 +37,18 @@ pub(crate) struct Finding {
     pub(crate) note: bool,
 }
 
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.path)?;
-        if let Some(offset) = self.offset {
-            write!(f, ":{offset}")?;
-        }
+impl Finding {
+    /// `wal/00000003:32768`
+    pub(crate) fn place(&self) -> String {
+        let offset = self.offset.map(|offset| format!(":{offset}")).unwrap_or_default();
+        format!("{}{offset}", self.path)
+    }
+
+    /// What stands behind the place on its line.
+    pub(crate) fn what(&self) -> String {
         let Self { problem, prometheus, repair, note, .. } = self;
         let note = if *note { " (note)" } else { "" };
-        write!(f, ": {problem}{note}; Prometheus 3.14: {prometheus}; repair: {repair}")
+        format!(": {problem}{note}; Prometheus 3.14: {prometheus}; repair: {repair}")
     }
 }
 

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::context::Context;
 
-/// A bar over bytes or a spinner with a count; hidden off a terminal and with `--quiet`. [`Progress::finish`] clears it; a bar
+/// A bar over bytes; hidden off a terminal and with `--quiet`. [`Progress::finish`] clears it; a bar
 /// that is dropped leaves its last state.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress(ProgressBar);
@@ -17,12 +17,6 @@ impl Progress {
     pub(crate) fn bytes(context: &Context, what: impl Into<Cow<'static, str>>, total: u64) -> Self {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
         Self::start(context, what, Some(total), style.ok())
-    }
-
-    /// A spinner that counts.
-    pub(crate) fn count(context: &Context, what: impl Into<Cow<'static, str>>) -> Self {
-        let style = ProgressStyle::with_template("{spinner} {msg} {human_pos} {per_sec}");
-        Self::start(context, what, None, style.ok())
     }
 
     fn start(

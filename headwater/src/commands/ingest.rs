@@ -266,10 +266,10 @@ impl<'a> Ingest<'a> {
                 }
             }
             let line = page.line();
-            if line >= batch_from + BATCH_LINES {
+            if line + 1 >= batch_from + BATCH_LINES {
                 self.commit(appender)?;
                 appender = self.head.appender();
-                (pending, batch_from) = (0, line);
+                (pending, batch_from) = (0, line + 1);
                 if interrupt.requested() {
                     return Ok(());
                 }

@@ -34,8 +34,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     for finding in &findings {
         if args.json {
             out.json_line(finding)?;
+        } else if context.colour() {
+            let colour = if finding.note { "33" } else { "31" };
+            writeln!(out, "\x1b[{colour}m{}\x1b[0m{}", finding.place(), finding.what())?;
         } else {
-            writeln!(out, "{finding}")?;
+            writeln!(out, "{}{}", finding.place(), finding.what())?;
         }
     }
     out.finish()?;

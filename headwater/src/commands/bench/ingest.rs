@@ -1,5 +1,6 @@
 //! `bench ingest OUT`: scrapes of many series, appended by several committers, a commit for each batch of series.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::exit;
 use crate::output::Out;
 use crate::times::parse_duration;
+use crate::workload::{Values, Walk, Workload};
 
 /// Arguments of `bench ingest`.
 #[derive(Debug, clap::Args)]
@@ -38,9 +40,12 @@ pub(crate) struct Args {
     /// Time between two of them
     #[arg(long, default_value = "15s", value_parser = parse_duration)]
     interval: Duration,
-    /// How values change: counter (random integer steps up), gauge (random walk, three decimals), trivial (+1000)
-    #[arg(long, value_enum, default_value_t = Values::Counter)]
+    /// How values go from scrape to scrape: counter, gauge, trivial
+    #[arg(long, default_value = "counter", value_parser = parse_values)]
     values: Values,
+    /// Scrapes after which every series is replaced by another one; 0 is never
+    #[arg(long, default_value_t = 0, conflicts_with = "series_file")]
+    churn: u64,
     /// Compression of the log: none, snappy, zstd
     #[arg(long, default_value = "none", value_parser = parse_compression)]
     wal_compression: Compression,
@@ -61,11 +66,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Values {
-    Counter,
-    Gauge,
-    Trivial,
+fn parse_values(text: &str) -> Result<Values> {
+    match text {
+        "counter" => Ok(Values::Counter),
+        "gauge" => Ok(Values::Gauge),
+        "trivial" => Ok(Values::Trivial),
+        _ => bail!("expected counter, gauge or trivial, found `{text}`"),
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -96,15 +103,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     }
     let labels = match &args.series_file {
         Some(file) => read_series(context, file)?,
-        None => (0..args.series).map(made_up).collect(),
+        None => Vec::new(),
     };
+    let workload = Workload {
+        series: if args.series_file.is_some() { labels.len() } else { args.series } as u64,
+        scrapes: u64::from(args.scrapes),
+        interval: i64::try_from(args.interval.as_millis())?,
+        start: START,
+        values: args.values,
+        churn: args.churn,
+        seed: args.seed,
+    };
+    // Made before the clock starts: a scrape has its labels, too.
+    let labels =
+        if labels.is_empty() { (0..workload.series).map(|id| labels_of(&workload, id)).collect() } else { labels };
     let mut options = HeadOptions::default();
     options.log.compression = args.wal_compression;
     options.log.durability = args.durability;
     let (head, _) = Head::open(context.fs.clone(), &args.out, options)?;
 
     let watch = Stopwatch::start();
-    let appended = append_all(args, &head, &labels)?;
+    let appended = append_all(args, &workload, &head, &labels)?;
     let (seconds, cpu_seconds) = (watch.seconds(), watch.cpu_seconds());
     let live = head.stats().bytes() as f64;
     head.close()?;
@@ -129,9 +148,8 @@ struct Appended {
     first_scrape_seconds: f64,
 }
 
-fn append_all(args: &Args, head: &Head, labels: &[Labels]) -> Result<Appended> {
+fn append_all(args: &Args, workload: &Workload, head: &Head, labels: &[Labels]) -> Result<Appended> {
     let watch = Stopwatch::start();
-    let interval = i64::try_from(args.interval.as_millis())?;
     let first_scrape = AtomicU64::new(0);
     let committers = args.committers.min(labels.len().max(1));
     // Scrapes end together: a committer far ahead would make the head refuse what the others still have.
@@ -144,11 +162,11 @@ fn append_all(args: &Args, head: &Head, labels: &[Labels]) -> Result<Appended> {
             .enumerate()
             .map(|(index, labels)| {
                 let (barrier, failed, first_scrape) = (&barrier, &failed, &first_scrape);
-                let mut committer = Committer::new(args, head, labels, args.seed.wrapping_add(index as u64));
+                let mut committer = Committer::new(args, workload, head, (index * share) as u64, labels);
                 scope.spawn(move || {
                     let mut samples = 0;
-                    for scrape in 0..args.scrapes {
-                        match committer.scrape(START + i64::from(scrape) * interval, scrape == 0) {
+                    for scrape in 0..workload.scrapes {
+                        match committer.scrape(scrape) {
                             Ok(appended) => samples += appended,
                             Err(error) => *failed.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(error),
                         }
@@ -180,31 +198,45 @@ fn append_all(args: &Args, head: &Head, labels: &[Labels]) -> Result<Appended> {
 /// One thread's share of the series.
 struct Committer<'a> {
     head: &'a Head,
-    labels: &'a [Labels],
-    values: Values,
+    workload: &'a Workload,
+    /// The first series' number.
+    first: u64,
+    labels: Cow<'a, [Labels]>,
+    walks: Vec<Walk>,
     batch: usize,
     samples: Vec<Sample>,
-    random: u64,
 }
 
 impl<'a> Committer<'a> {
-    fn new(args: &Args, head: &'a Head, labels: &'a [Labels], seed: u64) -> Self {
-        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    fn new(args: &Args, workload: &'a Workload, head: &'a Head, first: u64, labels: &'a [Labels]) -> Self {
+        let walks = (first..).take(labels.len()).map(|id| workload.walk(id)).collect();
         let samples = vec![Sample { series: SeriesRef(0), t: 0, v: 0.0, st: 0 }; labels.len()];
-        Self { head, labels, values: args.values, batch: args.batch, samples, random }
+        Self { head, workload, first, labels: labels.into(), walks, batch: args.batch, samples }
     }
 
-    /// Appends one sample of each series at `t`, and commits each batch; returns how many samples that were.
-    fn scrape(&mut self, t: i64, first: bool) -> Result<u64> {
-        for at in 0..self.samples.len() {
-            let v = self.next_value(self.samples[at].v);
-            self.samples[at].v = v;
-            self.samples[at].t = t;
+    /// Every series becomes another one.
+    fn replace(&mut self, scrape: u64) {
+        let generation = self.workload.generation(scrape);
+        let ids = || (self.first..).take(self.walks.len()).map(|series| self.workload.id(series, generation));
+        let labels: Vec<_> = ids().map(|id| labels_of(self.workload, id)).collect();
+        let walks = ids().map(|id| self.workload.walk(id)).collect();
+        (self.labels, self.walks) = (labels.into(), walks);
+    }
+
+    /// Appends one sample of each series and commits each batch; returns how many samples that were.
+    fn scrape(&mut self, scrape: u64) -> Result<u64> {
+        let churns = self.workload.churn > 0 && scrape > 0 && scrape.is_multiple_of(self.workload.churn);
+        if churns {
+            self.replace(scrape);
+        }
+        let t = self.workload.time(scrape);
+        for (sample, walk) in self.samples.iter_mut().zip(&mut self.walks) {
+            (sample.t, sample.v) = (t, walk.next_value());
         }
         let mut appended = 0;
         for (samples, labels) in self.samples.chunks_mut(self.batch).zip(self.labels.chunks(self.batch)) {
             let mut appender = self.head.appender();
-            if first {
+            if scrape == 0 || churns {
                 for (sample, labels) in samples.iter_mut().zip(labels) {
                     sample.series = appender.append(None, labels, t, sample.v)?;
                 }
@@ -219,33 +251,10 @@ impl<'a> Committer<'a> {
         }
         Ok(appended)
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "small integers")]
-    fn next_value(&mut self, before: f64) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let random = self.random >> 33;
-        match self.values {
-            Values::Counter => before + (random % 1000) as f64,
-            Values::Gauge => ((before * 1000.0).round() + (random % 2001) as f64 - 1000.0) / 1000.0,
-            Values::Trivial => before + 1000.0,
-        }
-    }
 }
 
-/// Seven labels with about 130 bytes of text, as a cluster's metrics have them.
-fn made_up(index: usize) -> Labels {
-    let (pod, metric) = (index / 50, index % 50);
-    Labels::from_pairs([
-        ("__name__", format!("container_metric_{metric:02}_total")),
-        ("job", "kubelet".to_owned()),
-        ("instance", format!("10.{}.{}.{}:10250", pod >> 16 & 255, pod >> 8 & 255, pod & 255)),
-        ("namespace", format!("namespace-{}", pod % 40)),
-        ("pod", format!("deployment-{}-{:08x}", pod % 400, (pod as u64).wrapping_mul(0x9E37_79B9) & 0xFFFF_FFFF)),
-        ("container", format!("container-{}", pod % 5)),
-        ("id", format!("{:016x}", (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))),
-    ])
+fn labels_of(workload: &Workload, id: u64) -> Labels {
+    Labels::from_pairs(workload.labels(id))
 }
 
 fn read_series(context: &Context, file: &std::path::Path) -> Result<Vec<Labels>> {
