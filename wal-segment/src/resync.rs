@@ -32,6 +32,9 @@ pub(crate) fn resume_in_page(page: &[u8], at: usize, fault: &FrameFault) -> usiz
 
 fn search(page: &[u8], at: usize) -> usize {
     let behind = claimed_end(page, at);
+    if let Some(end) = end_but_for_one_bit(page, at) {
+        return end;
+    }
     if let Some(behind) = behind.filter(|&behind| chain(page, behind, &mut { SEARCH_BUDGET })) {
         return behind;
     }
@@ -41,6 +44,17 @@ fn search(page: &[u8], at: usize) -> usize {
     }
     // A second damage further on breaks the chain: trust the header's length if one sound fragment follows.
     behind.filter(|&behind| sound(page, behind).is_some_and(|end| end > behind + HEADER_SIZE)).unwrap_or(page.len())
+}
+
+/// The end of the fragment at `at`, if its checksum holds with one bit of its length the other way round: then what it
+/// claims may, by chance, be another fragment's end.
+fn end_but_for_one_bit(page: &[u8], at: usize) -> Option<usize> {
+    let head = page[at..].first_chunk::<HEADER_SIZE>()?;
+    let length = u16::from_be_bytes([head[1], head[2]]);
+    let crc = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+    let from = at + HEADER_SIZE;
+    let ends = (0..16).map(|bit| from + usize::from(length ^ (1 << bit)));
+    ends.filter(|&end| end > from).find(|&end| page.get(from..end).is_some_and(|data| checksum(data) == crc))
 }
 
 /// The end of the fragment at `at`, if its length is to be believed.

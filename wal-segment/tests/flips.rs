@@ -141,10 +141,10 @@ fn golden(compression: Compression) -> Golden {
     let fs: Fs = Arc::new(RealFs::new());
     let (log, _) = Log::open(fs.clone(), tmp.path(), LogOptions { compression, ..LogOptions::default() }).unwrap();
     let mut rng = StdRng::seed_from_u64(11);
-    for i in 0..36 {
+    for i in 0..27 {
         let len = match i % 9 {
             0 => rng.random_range(1..10),
-            8 => rng.random_range(5_000..20_000),
+            8 => rng.random_range(5_000..15_000),
             _ => rng.random_range(10..600),
         };
         let record: Vec<u8> = (0..len).map(|i| (i / 6) as u8 ^ rng.random_range(0..3)).collect();
