@@ -1,0 +1,69 @@
+//! `docs/format/records.md` is held to what the code does: each example's bytes decode to the text beside them, and what was
+//! decoded encodes to the same bytes.
+
+use std::collections::BTreeSet;
+
+use wal_format::*;
+
+/// The fenced blocks of the page: (language, content).
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in page.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, content))) => *content += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+fn bytes(block: &str) -> Vec<u8> {
+    let hex = block.lines().flat_map(|line| line.split(';').next().unwrap_or_default().split_whitespace());
+    hex.map(|byte| u8::from_str_radix(byte, 16).unwrap_or_else(|_| panic!("no hexadecimal byte: {byte}"))).collect()
+}
+
+fn encode(record: &Record<'_>) -> Vec<u8> {
+    let version = if record.tag.is_some_and(|tag| tag >= tag::SAMPLES_V2) { Version::V2 } else { Version::V1 };
+    let mut batch = Batch::new(version);
+    match &record.entries {
+        RecordEntries::Series(e) => batch.series(e.iter().copied()),
+        RecordEntries::Samples(e) => batch.samples(e.iter().copied()),
+        RecordEntries::Histograms(e) => batch.histograms(e.iter().map(|o| HistogramSample {
+            series: o.series,
+            t: o.t,
+            st: o.st,
+            histogram: &o.histogram,
+        })),
+        RecordEntries::FloatHistograms(e) => batch.float_histograms(e.iter().map(|o| FloatHistogramSample {
+            series: o.series,
+            t: o.t,
+            st: o.st,
+            histogram: &o.histogram,
+        })),
+        RecordEntries::Tombstones(e) => batch.tombstones(e.iter().copied()),
+        RecordEntries::Exemplars(e) => batch.exemplars(e.iter().copied()),
+        RecordEntries::Metadata(e) => batch.metadata(e.iter().copied()),
+        RecordEntries::MmapMarkers(e) => batch.mmap_markers(e.iter().copied()),
+        RecordEntries::Unknown { .. } => panic!("an example of an unknown tag"),
+    }
+    batch.records().next().expect("one record").to_vec()
+}
+
+#[test]
+fn every_example_is_true() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format/records.md")).expect("the page");
+    let mut kinds = BTreeSet::new();
+    let blocks = blocks(&page);
+    for pair in blocks.windows(2).filter(|pair| pair[0].0 == "hex") {
+        let record = bytes(&pair[0].1);
+        assert_eq!(pair[1].0, "decoded", "an example without its text");
+        let decoded = Record::decode(&record).unwrap_or_else(|error| panic!("{error}\n{}", pair[0].1));
+        assert_eq!(decoded.to_string(), pair[1].1);
+        assert_eq!(encode(&decoded), record, "{}", pair[1].1);
+        kinds.extend(decoded.kind());
+    }
+    assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no example: {kinds:?}");
+}
