@@ -95,8 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
-    sh::run(sh::cargo().current_dir(sh::root().join("fuzz")).args(["fmt", "--check"]))?;
+    sh::run(sh::cargo().args(["fmt", "--all", "--check", "--", "--files-with-diff"]))?;
+    sh::run(sh::cargo().current_dir(sh::root().join("fuzz")).args(["fmt", "--check", "--", "--files-with-diff"]))?;
     let unformatted = sh::output(Command::new("gofmt").args(["-l", "."]).current_dir(sh::root().join("interop")))?;
     if unformatted.is_empty() { Ok(()) } else { bail!("gofmt: {unformatted}") }
 }
