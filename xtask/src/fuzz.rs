@@ -101,7 +101,7 @@ fn build() -> Result<PathBuf> {
     // With --target the flags reach the targets only: build scripts must not be instrumented.
     cargo
         .current_dir(sh::root().join("fuzz"))
-        .args(["build", "--release", "--bins", "--locked", "--target", &host, "--target-dir"])
+        .args(["build", "--release", "--bins", "--target", &host, "--target-dir"])
         .arg(&target_dir)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
