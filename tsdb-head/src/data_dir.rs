@@ -140,8 +140,8 @@ mod tests {
         let fs: Fs = Arc::new(RealFs::new());
         assert_eq!(min_valid_time(&fs, tmp.path()).unwrap(), None);
         let block = |name: &str, meta: &str| {
-            std::fs::create_dir(tmp.path().join(name)).unwrap();
-            std::fs::write(tmp.path().join(name).join("meta.json"), meta).unwrap();
+            fs.create_dir(&tmp.path().join(name)).unwrap();
+            fs.write_new(&tmp.path().join(name).join("meta.json"), meta.as_bytes()).unwrap();
         };
         block("01JBZ3QK0000000000000000AA", r#"{"minTime":0,"maxTime":7200000,"version":1,"compaction":{"level":1}}"#);
         block(

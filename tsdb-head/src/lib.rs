@@ -27,6 +27,46 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What it promises
+//!
+//! * A commit is in the log, as durable as the log's options say, before anything of it is in memory; if the log does not
+//!   take it, nothing of it is anywhere. A series' record is in the log before any sample of it, whoever made the series.
+//! * A reader sees whole commits only, and nothing that was committed after it began.
+//! * Opening never loses a sound record: damage costs what it touches, is reported, and its originals are kept. What this
+//!   version does not use (out-of-order data, tombstones of some times, exemplars, metadata, snapshots) stays on disk.
+//! * Refs are never given out twice, not even those that only a lost series record explained.
+//! * Truncation removes nothing before what replaces it is durable, and waits for whoever still needs it.
+//!
+//! # Rooms
+//!
+//! ```text
+//! append/     transactions: check, hold, log, apply         replay/     disk to memory, in rounds of bounded size
+//! partition/  sample data of 256 neighbouring series        index/      labels: dictionaries, ids, postings
+//! directory   ref → partition                               isolation   who sees what, who waits for whom
+//! read        selections and samples                        truncate    collection, checkpoint, segments
+//! chunk_writer  full chunks to their files                  data_dir    what else lies in the directory
+//! ```
+//!
+//! # Invariants
+//!
+//! * Locks are taken in the order index, directory, partition; a thread holds one partition at a time. While the index is
+//!   held (reading is enough), no series disappears: collection takes it for writing.
+//! * A series with pending samples is not collected. Its creator holds one such mark until it commits or gives up.
+//! * A truncation raises the lower bound first and then looks at what appenders have announced; an appender announces first
+//!   and then looks at the bound. So either the sample is refused or the truncation waits for it. Readers likewise.
+//! * Within a series, chunks on disk come before full chunks in memory, and those before the open one.
+//! * Replay applies the samples of a partition in the log's order, and none that stands before its series' record.
+//!
+//! # Differences from the reference, on purpose
+//!
+//! * A repeated series record keeps the samples that came before it; there they are lost.
+//! * Start timestamps in the log are read back whatever the options say.
+//! * A sample that an m-mapped chunk covers is refused as out of order even if the series has no open chunk; there it is
+//!   accepted, logged and dropped.
+//! * An appender that began before a truncation does not take samples from before it.
+//! * The series records of rolled-back appenders are not logged.
+//! * A first sample within half a chunk range of the smallest time is refused and does not spoil the head.
 
 mod append;
 mod bounds;
@@ -42,6 +82,7 @@ mod partition;
 mod read;
 mod replay;
 mod stats;
+mod storage;
 mod truncate;
 
 pub use append::{Appender, Committed};
@@ -52,4 +93,5 @@ pub use options::{DEFAULT_CHUNK_RANGE, DamagePolicy, FloatEncoding, HeadOptions,
 pub use read::{RawChunk, Sample, Series, SeriesSet, Value};
 pub use replay::{ChunkFileReport, Counts, Preserved, Progress, ReplayDamage, ReplayReport};
 pub use stats::HeadStats;
+pub use storage::{Append, Query, QuerySeries, Storage};
 pub use truncate::Truncated;

@@ -13,7 +13,7 @@ use wal_checkpoint::{Options as CheckpointOptions, Source, StartTimestamps, chec
 use wal_segment::layout;
 
 use crate::head::{Head, Shared};
-use crate::{HeadError, data_dir};
+use crate::{DamagePolicy, HeadError, data_dir};
 
 /// What a log's truncation has to know of.
 #[derive(Debug)]
@@ -193,12 +193,22 @@ impl Shared {
             compression: self.options.log.compression,
             segment_size: self.options.log.segment_size,
             start_timestamps: StartTimestamps::Keep,
+            // One damaged record must not keep the log from ever shrinking again.
+            damage: match self.options.damage {
+                DamagePolicy::Strict => wal_checkpoint::DamagePolicy::Strict,
+                DamagePolicy::Salvage => wal_checkpoint::DamagePolicy::Salvage,
+            },
             ..CheckpointOptions::default()
         };
         let stats = checkpoint(&Source::segments(&self.fs, &dir), from, to, keep, mint, &options)?;
-        log.remove_segments_before(to + 1)?;
+        if stats.damage.is_empty() {
+            log.remove_segments_before(to + 1)?;
+            wal_checkpoint::delete_older(&self.fs, &dir, to)?;
+        } else {
+            // Damaged sources are kept in quarantine.
+            wal_checkpoint::retire(&self.fs, &dir, &stats)?;
+        }
         self.log_state.lock().expiries.retain(|_, &mut until| until >= mint);
-        wal_checkpoint::delete_older(&self.fs, &dir, to)?;
         Ok(Some(stats))
     }
 
