@@ -632,7 +632,7 @@ func checkpointBench(req *Request) (*Response, error) {
 		return nil, err
 	}
 	// What the run needed beyond the process as it was: the process itself is large, and links half of Prometheus.
-	fields["peak_rss"] = statusField("VmHWM") - before
+	fields["peak_rss"] = peakRSS() - before
 	dir := wlog.CheckpointDir(a.Dir, a.To)
 	var size int64
 	files, err := os.ReadDir(dir)
@@ -660,20 +660,5 @@ func resetPeak() (int64, error) {
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		return 0, err
 	}
-	return statusField("VmRSS"), nil
-}
-
-// statusField reads a size from the process's status, in bytes; 0 if it is not there.
-func statusField(name string) int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for _, line := range bytes.Split(status, []byte{'\n'}) {
-		var kib int64
-		if n, _ := fmt.Sscanf(string(line), name+": %d kB", &kib); n == 1 {
-			return kib * 1024
-		}
-	}
-	return 0
+	return currentRSS(), nil
 }
