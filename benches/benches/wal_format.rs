@@ -116,7 +116,8 @@ fn others(c: &mut Criterion) {
     let data = Data::new(3, 1);
     let mut group = c.benchmark_group("wal-format/others");
     group.throughput(Throughput::Elements(BATCH as u64));
-    let puts: [(&str, fn(&Data, &mut Batch)); 4] = [
+    type Put = fn(&Data, &mut Batch);
+    let puts: [(&str, Put); 4] = [
         ("series", Data::put_series),
         ("exemplars", Data::put_exemplars),
         ("metadata", Data::put_metadata),

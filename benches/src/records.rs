@@ -54,13 +54,13 @@ impl Data {
     /// The histogram batches, encoded.
     #[must_use]
     pub fn histogram_records(&self, version: Version) -> Vec<Vec<u8>> {
-        encode(version, &self.histograms, |batch, histograms| put_histograms(batch, histograms))
+        encode(version, &self.histograms, put_histograms)
     }
 
     /// The float histogram batches, encoded.
     #[must_use]
     pub fn float_histogram_records(&self, version: Version) -> Vec<Vec<u8>> {
-        encode(version, &self.float_histograms, |batch, histograms| put_float_histograms(batch, histograms))
+        encode(version, &self.float_histograms, put_float_histograms)
     }
 
     /// A series record.

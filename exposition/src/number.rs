@@ -11,13 +11,11 @@ pub(crate) fn parse_value(text: &[u8]) -> Option<f64> {
 }
 
 /// A timestamp in seconds as milliseconds, cut towards zero. `None` if it is none or the milliseconds do not fit.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked, and the cut is what is wanted")]
 pub(crate) fn parse_seconds(text: &[u8]) -> Option<i64> {
     seconds_to_ms(parse_decimal(text)?)
 }
 
 /// Seconds as milliseconds, cut towards zero; `None` if they do not fit.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked, and the cut is what is wanted")]
 pub(crate) fn seconds_to_ms(seconds: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     let ms = seconds * 1000.0;

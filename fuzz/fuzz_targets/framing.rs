@@ -11,7 +11,9 @@ use tsdb_vfs::sim::SimFs;
 use tsdb_vfs::{Fs, Vfs};
 use wal_segment::framer::{Event, Framer};
 use wal_segment::parallel::{self, ParallelOptions};
-use wal_segment::{Item, LogReader, PAGE_SIZE, ReadError, SalvageReader, TailFrom, TailItem, TailReader, layout, repair};
+use wal_segment::{
+    Item, LogReader, PAGE_SIZE, ReadError, SalvageReader, TailFrom, TailItem, TailReader, layout, repair,
+};
 
 const DIR: &str = "/wal";
 

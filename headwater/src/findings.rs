@@ -242,7 +242,7 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
 /// What Prometheus 3.14 makes of damage in a chunk file.
 fn reference_on(fault: &Fault, in_last_file: bool) -> &'static str {
     match fault {
-        Fault::FileHeaderLength { .. } | Fault::Magic { .. } | Fault::Version { .. } | Fault::Unreadable { .. } => {
+        Fault::FileHeaderLength { .. } | Fault::Magic { .. } | Fault::Version { .. } | Fault::Unreadable => {
             if in_last_file {
                 "removes an empty last file, refuses to start on another one"
             } else {

@@ -64,7 +64,7 @@ fn parse_matchers(mut rest: &str, matchers: &mut Vec<Matcher>) -> Result<()> {
             take_string(rest)?
         } else {
             let len = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-            (rest[..len].as_bytes().to_vec(), &rest[len..])
+            (rest.as_bytes()[..len].to_vec(), &rest[len..])
         };
         let after = after.trim_start();
         if name.is_empty() {

@@ -173,7 +173,7 @@ fn damage_in_a_checkpoint_touches_no_segment() {
 #[test]
 fn live_data_make_the_checkpoint_that_the_segments_make() {
     let (_, fs, to) = fresh(60);
-    let (mint, keep) = (20, |s: SeriesRef| s.0 % 2 == 0);
+    let (mint, keep) = (20, |s: SeriesRef| s.0.is_multiple_of(2));
     let from_segments = {
         let stats = checkpoint(&Source::segments(&fs, dir()), 0, to, keep, mint, &Options::default()).expect("sound");
         (stats.counts, found_in(&fs, &stats.path.expect("published")))

@@ -54,7 +54,8 @@ fn encode(record: &Record<'_>) -> Vec<u8> {
 
 #[test]
 fn every_example_is_true() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format/records.md")).expect("the page");
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format/records.md")).expect("the page");
     let mut kinds = BTreeSet::new();
     let blocks = blocks(&page);
     for pair in blocks.windows(2).filter(|pair| pair[0].0 == "hex") {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -207,14 +207,7 @@ impl<'a> Ingest<'a> {
         Self { head, target, known: HashMap::new(), outcome: Outcome::default() }
     }
 
-    fn file(
-        &mut self,
-        file: &PathBuf,
-        format: Format,
-        at: i64,
-        context: &Context,
-        interrupt: &Interrupt,
-    ) -> Result<()> {
+    fn file(&mut self, file: &Path, format: Format, at: i64, context: &Context, interrupt: &Interrupt) -> Result<()> {
         let name = if file.as_os_str() == "-" { "standard input".into() } else { file.display().to_string() };
         let bytes = if file.as_os_str() == "-" {
             let mut bytes = Vec::new();

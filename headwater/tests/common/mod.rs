@@ -11,19 +11,19 @@ use std::process::{Command, Stdio};
 
 /// What the program did.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 /// Runs `headwater ARGS…`.
-pub fn headwater<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
+pub(crate) fn headwater<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     headwater_with_input(args, b"")
 }
 
 /// Runs it with something on standard input.
-pub fn headwater_with_input<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Ran {
+pub(crate) fn headwater_with_input<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -40,44 +40,44 @@ pub fn headwater_with_input<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<I
 }
 
 /// A file or directory of the repository's test data.
-pub fn testdata(path: &str) -> PathBuf {
+pub(crate) fn testdata(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
 }
 
 /// A directory that Prometheus 3.14 made, copied to be damaged.
-pub fn golden(name: &str) -> tempfile::TempDir {
+pub(crate) fn golden(name: &str) -> tempfile::TempDir {
     let tmp = tempfile::tempdir().unwrap();
     copy(&testdata("dirs").join(name), tmp.path());
     tmp
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to)
+            copy(&entry.path(), &to);
         } else {
-            drop(fs::copy(entry.path(), to).unwrap())
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }
 
 /// Flips all bits of one byte.
-pub fn flip(path: &Path, offset: usize) {
+pub(crate) fn flip(path: &Path, offset: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[offset] ^= 0xff;
     fs::write(path, bytes).unwrap();
 }
 
 /// What the goldens hold, as Prometheus dumps it.
-pub fn golden_dump() -> String {
+pub(crate) fn golden_dump() -> String {
     fs::read_to_string(testdata("dirs/dump.txt")).unwrap()
 }
 
 /// Every name below `dir` with everything a write would change: length, times of content and of inode, inode.
-pub fn tree(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64, u64)> {
+pub(crate) fn tree(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64, u64)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![dir.to_owned()];
     while let Some(path) = waiting.pop() {

@@ -15,8 +15,7 @@ use core::fmt::{self, Write};
 #[must_use]
 pub fn format_float_g(value: f64) -> String {
     let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _: fmt::Result = write_float_g(&mut out, value);
+    write_float_g(&mut out, value).expect("writing to a string cannot fail");
     out
 }
 

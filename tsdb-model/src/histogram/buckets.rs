@@ -230,7 +230,7 @@ mod tests {
             (2, -9, f64::MAX),
             (3, -9, f64::INFINITY),
             (-3, -9, 0.0),
-            (1, 1, 1.414_213_562_373_095), // not the nearest float to the square root of 2
+            (1, 1, f64::from_bits(std::f64::consts::SQRT_2.to_bits() - 1)), // not the nearest float to the square root of 2
         ] {
             assert_eq!(upper_bound(index, schema, &[]), expected, "index {index}, schema {schema}");
         }

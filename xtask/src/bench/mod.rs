@@ -22,8 +22,8 @@ mod head_chunks;
 mod publish;
 mod tsdb_head;
 mod versus;
-mod wal_format;
 mod wal_checkpoint;
+mod wal_format;
 mod wal_segment;
 
 use versus::Contest;

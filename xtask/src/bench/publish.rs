@@ -25,7 +25,7 @@ pub(super) fn publish(layer: &str, outcomes: &[Outcome], pairs: usize, since: st
     let (_, after) = rest.split_once(END).with_context(|| format!("{}: no {END}", path.display()))?;
     let mut text = format!("{before}{BEGIN}\n{}\n", machine()?);
     if !outcomes.is_empty() {
-        text += &versus_table(outcomes, pairs);
+        text += &versus_table(outcomes, pairs)?;
     }
     text += &criterion_table(layer, since)?;
     text += &format!("{END}{after}");
@@ -56,7 +56,7 @@ fn machine() -> Result<String> {
     ))
 }
 
-fn versus_table(outcomes: &[Outcome], pairs: usize) -> String {
+fn versus_table(outcomes: &[Outcome], pairs: usize) -> Result<String> {
     let mut text = format!(
         "## Beside Prometheus 3.14.0\n\nBoth sides on the same data, alternately, {pairs} pairs; the ratio is the median of \
          the pairwise ratios of wall time (least–greatest), theirs over ours.\n\n\
@@ -65,8 +65,7 @@ fn versus_table(outcomes: &[Outcome], pairs: usize) -> String {
     for o in outcomes {
         let (median, least, greatest) = o.ratio;
         let verdict = if median >= o.target { "met" } else { "**missed**" };
-        // Writing into a String cannot fail.
-        let _ = writeln!(
+        writeln!(
             text,
             "| {} | {} per {} | {} | {median:.2}× ({least:.2}–{greatest:.2}) | {:.2}× | {}× | {verdict} |",
             o.name,
@@ -75,25 +74,25 @@ fn versus_table(outcomes: &[Outcome], pairs: usize) -> String {
             nanos(o.ours),
             o.cpu_ratio,
             o.target
-        );
+        )?;
     }
     if outcomes.iter().any(|o| o.memory.is_some()) {
         text += "\n| what | peak RSS, Prometheus | Headwater | ratio |\n|---|---|---|---|\n";
         for o in outcomes {
             if let Some((theirs, ours)) = o.memory {
                 let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-                let _ = writeln!(
+                writeln!(
                     text,
                     "| {} | {} | {} | {:.2}× |",
                     o.name,
                     mib(theirs),
                     mib(ours),
                     theirs as f64 / ours as f64
-                );
+                )?;
             }
         }
     }
-    text + "\n"
+    Ok(text + "\n")
 }
 
 /// Criterion's estimates of the run that began at `since`.
@@ -117,7 +116,7 @@ fn criterion_table(layer: &str, since: std::time::SystemTime) -> Result<String> 
     }
     let mut text = "## Alone\n\n| benchmark | time |\n|---|---|\n".to_owned();
     for (name, time) in rows {
-        let _ = writeln!(text, "| {name} | {time} |");
+        writeln!(text, "| {name} | {time} |")?;
     }
     Ok(text + "\n")
 }

@@ -190,7 +190,8 @@ fn encode_float_histograms(arena: &mut Arena) -> Result<()> {
     Ok(())
 }
 
-const OTHERS: [(&str, fn(&Data, &mut Batch)); 3] =
+type Put = fn(&Data, &mut Batch);
+const OTHERS: [(&str, Put); 3] =
     [("series", Data::put_series), ("exemplars", Data::put_exemplars), ("metadata", Data::put_metadata)];
 
 /// Into labels and texts that are kept, as the reference's decoder gives them.

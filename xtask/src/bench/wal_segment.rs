@@ -18,7 +18,12 @@ pub(super) const CONTESTS: &[Contest] = &[
     Contest { name: "read a log, 2.3 kB records", unit: "record", target: 1.2, run: read },
     Contest { name: "append 1 kB", unit: "record", target: 1.2, run: |arena| append(arena, 1 << 10, 1) },
     Contest { name: "append 64 kB", unit: "record", target: 2.5, run: |arena| append(arena, 64 << 10, 1) },
-    Contest { name: "append 64 × 1 kB in one call", unit: "call", target: 3.0, run: |arena| append(arena, 1 << 10, 64) },
+    Contest {
+        name: "append 64 × 1 kB in one call",
+        unit: "call",
+        target: 3.0,
+        run: |arena| append(arena, 1 << 10, 64),
+    },
 ];
 
 const CODECS: [Compression; 3] = [Compression::None, Compression::Snappy, Compression::Zstd];

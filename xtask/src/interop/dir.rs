@@ -58,7 +58,7 @@ impl Side {
 
 /// The writer of a round, and the log's compression: every pair comes up in turn.
 fn cast(round: usize) -> (Side, &'static str) {
-    let side = if round % 2 == 0 { Side::Theirs } else { Side::Ours };
+    let side = if round.is_multiple_of(2) { Side::Theirs } else { Side::Ours };
     (side, COMPRESSIONS[round / 2 % COMPRESSIONS.len()])
 }
 

@@ -64,10 +64,6 @@ pub(crate) struct Refusal {
     pub(crate) error: String,
     /// Whether it panicked rather than returned an error.
     pub(crate) panic: bool,
-    /// Whatever else the answer said, for example how far it came.
-    pub(crate) fields: Map<String, Value>,
-    /// The bytes behind the refusal.
-    pub(crate) payload: Vec<u8>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -175,12 +171,7 @@ impl Reference {
         }
         let error = fields.remove("error").and_then(|e| e.as_str().map(str::to_owned)).unwrap_or_default();
         let panic = fields.remove("panic") == Some(Value::Bool(true));
-        Err(Refusal { op: op.to_owned(), error, panic, fields, payload }.into())
-    }
-
-    /// The process id, to kill it or to read its accounting.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        Err(Refusal { op: op.to_owned(), error, panic }.into())
     }
 
     /// Ends it with SIGKILL, in the middle of whatever it does.
@@ -188,12 +179,6 @@ impl Reference {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
-    }
-
-    /// Lets it end by itself (end of input) and says how it did.
-    pub(crate) fn close(mut self) -> Result<ExitStatus> {
-        self.requests = None;
-        Ok(self.child.wait()?)
     }
 
     fn obituary(&mut self) -> anyhow::Error {

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         publish_in: Some(args.out.clone()),
         ..Options::default()
     };
-    let keep = |series: SeriesRef| !args.keep_even_refs || series.0 % 2 == 0;
+    let keep = |series: SeriesRef| !args.keep_even_refs || series.0.is_multiple_of(2);
     let watch = Stopwatch::start();
     let stats = checkpoint(&Source::segments(fs, &args.wal), first, to, keep, args.mint, &options)?;
     let samples = stats.counts.all_samples();
