@@ -259,15 +259,17 @@ impl Writer {
         }
     }
 
-    /// The current segment stays the current one, even if it was begun in the round: then it is empty now.
+    /// The current segment stays the current one, even if it was begun in the round: then it is empty now. Durable at once:
+    /// a segment that is whole after the cut would never be synced again, and a crash could undo the cut behind its back.
     fn cut_files(&self, to: Position) -> std::io::Result<()> {
+        let cut = |file: &dyn VfsFile, len: u64| file.set_len(len).and_then(|()| file.sync_data());
         if to.segment == self.current.index {
-            return self.current.file.file.set_len(to.offset);
+            return cut(&*self.current.file.file, to.offset);
         }
-        self.current.file.file.set_len(0)?;
+        cut(&*self.current.file.file, 0)?;
         for index in to.segment..self.current.index {
             let file = self.fs.open_write(&self.dir.join(segment_name(index)))?;
-            file.set_len(if index == to.segment { to.offset } else { 0 })?;
+            cut(&*file, if index == to.segment { to.offset } else { 0 })?;
         }
         Ok(())
     }

@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
             }
         };
         // What opening lets be read is durable, all else is gone.
-        let found = read(self.disk).ok()?;
+        let found = read(self.disk, &self.program.options).ok()?;
         (self.note)(Note::Found(found.iter().map(|&(_, id)| id).collect()));
         self.pending.clear();
         self.durable = found;
@@ -440,7 +440,7 @@ impl<'a> Run<'a> {
         self.program.count(|seen| seen.recovered += 1);
         let handed_back: Vec<Id> =
             recovered.records.iter().map(|bytes| parse(bytes).expect("a record that was appended")).collect();
-        let found = read(self.disk).ok()?;
+        let found = read(self.disk, &self.program.options).ok()?;
         if let Some(both) = handed_back.iter().find(|id| found.iter().any(|(_, found)| found == *id)) {
             panic!("record {both} was handed back and is still in the log");
         }
@@ -466,11 +466,16 @@ fn parse(bytes: &[u8]) -> Result<Id, String> {
 }
 
 /// Everything the strict reader gives out, with its segment.
-fn read(disk: &SimFs) -> Result<Vec<(u64, Id)>, String> {
+fn read(disk: &SimFs, options: &LogOptions) -> Result<Vec<(u64, Id)>, String> {
     let fs: Fs = std::sync::Arc::new(disk.clone());
     let mut reader = LogReader::open(fs, Path::new(DIR)).map_err(|e| e.to_string())?;
     let mut found = Vec::new();
     while let Some(record) = reader.next().map_err(|e| e.to_string())? {
+        if record.bytes.is_empty() && !options.ledger {
+            // Half a header that a repair took for a record of no bytes: without a ledger nothing tells them apart, and
+            // every consumer passes over it.
+            continue;
+        }
         let id = parse(record.bytes).map_err(|e| format!("{}: {e}", record.position))?;
         found.push((record.position.segment, id));
     }
@@ -495,7 +500,7 @@ impl Scenario for Program {
 
     fn recover(&self, disk: &SimFs) -> Result<Self::Recovered, String> {
         let (_, repaired) = self.open_repaired(disk).map_err(|e| format!("opening failed: {e}"))?;
-        Ok((read(disk)?, repaired))
+        Ok((read(disk, &self.options)?, repaired))
     }
 
     fn check(&self, disk: &SimFs, (found, repaired): Self::Recovered, notes: &[Note]) -> Result<(), String> {
