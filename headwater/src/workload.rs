@@ -1,7 +1,7 @@
 //! The benchmark's data: series and values that follow from a seed by integer arithmetic alone, so that another program
 //! can make exactly the same.
 //!
-//! `interop/workload.go` is that other program: what changes here changes there, and the two [`digest`](Workload::digest)s
+//! `interop/workload.go` is that other program: what changes here changes there, and the two `digest`s
 //! are compared before anything is measured.
 
 /// How values go from scrape to scrape.

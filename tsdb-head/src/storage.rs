@@ -1,6 +1,6 @@
 //! The seam between those who have samples and those who keep them.
 //!
-//! [`Head`](crate::Head) implements it; a fan-out to several stores and a remote store will, too. Small on purpose: who
+//! [`crate::Head`] implements it; a fan-out to several stores and a remote store will, too. Small on purpose: who
 //! scrapes needs [`Storage`] and [`Append`] only, who answers queries needs [`Query`] only.
 
 use tsdb_model::histogram::{FloatHistogram, Histogram};

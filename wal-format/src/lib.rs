@@ -3,7 +3,7 @@
 //! A log is a sequence of records; each begins with a tag and holds entries of one sort. The reference knows 13 tags;
 //! here they fold into eight [`Kind`]s, because versions and bucket layouts of one thing are one thing to a consumer.
 //!
-//! * Reading: [`dispatch`] hands a record to the method of a [`RecordSink`] for its kind, as a batch that is decoded
+//! * Reading: [`dispatch()`] hands a record to the method of a [`RecordSink`] for its kind, as a batch that is decoded
 //!   while it is iterated over: borrowed, without allocating. [`validate`] checks a record beforehand.
 //! * Writing: a [`Batch`] collects encoded records, byte for byte what the reference writes for the same input.
 //!

@@ -30,7 +30,7 @@
 //!
 //! # Rooms
 //!
-//! * [`format`]: bytes of a page; [`framer`]: the one state machine that all readers drive; [`layout`]: names.
+//! * [`mod@format`]: bytes of a page; [`framer`]: the one state machine that all readers drive; [`layout`]: names.
 //! * [`Log`]: the writer; it heals what a crash tore when it opens. [`Ledger`]: what was durable.
 //! * [`LogReader`]: strict; [`parallel`]: strict on many threads; [`SalvageReader`]: everything sound; [`TailReader`]: a log
 //!   that grows.
