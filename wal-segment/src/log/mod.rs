@@ -10,6 +10,7 @@ mod open;
 mod options;
 mod recover;
 mod retained;
+mod segment;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@ use crate::compression::Decompressor;
 use crate::error::{Error, Position};
 use crate::framer::{Event, Framer};
 use crate::layout;
-use crate::log::writer::{Segment, Writer};
+use crate::log::segment::Segment;
+use crate::log::writer::Writer;
 
 /// What a failed sync left.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

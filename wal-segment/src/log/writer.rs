@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tsdb_vfs::{Fs, VfsFile};
-
-use parking_lot::Mutex;
+use tsdb_vfs::Fs;
 
 use crate::Compression;
 use crate::error::{Error, Position};
@@ -18,41 +16,10 @@ use crate::ledger::{LedgerEntry, LedgerWriter};
 use crate::log::background::Signal;
 use crate::log::options::{Durability, LogOptions};
 use crate::log::retained::Retained;
+use crate::log::segment::{Mark, Segment, SyncJob};
 
 /// Framed bytes are written out when there are so many, so that one call's memory stays bounded.
 const WRITE_SIZE: usize = 1024 * 1024;
-
-/// A segment's file. A failed fsync is remembered: the kernel tells of it once, and a second caller would take the
-/// silence for success.
-#[derive(Debug)]
-pub(super) struct SegmentFile {
-    file: Box<dyn VfsFile>,
-    pub(super) path: PathBuf,
-    failed: Mutex<Option<Arc<std::io::Error>>>,
-}
-
-impl SegmentFile {
-    pub(super) fn sync(&self) -> Result<(), Arc<std::io::Error>> {
-        let mut failed = self.failed.lock();
-        if let Some(e) = &*failed {
-            return Err(e.clone());
-        }
-        self.file.sync_data().map_err(|e| failed.insert(Arc::new(e)).clone())
-    }
-}
-
-/// A segment that is being written, or is complete and not yet durable.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) index: u64,
-    pub(super) file: Arc<SegmentFile>,
-    /// Bytes written, and the records in them.
-    pub(super) len: u64,
-    pub(super) tally: Tally,
-    /// Bytes durable, and the records in them.
-    pub(super) durable: u64,
-    pub(super) durable_tally: Tally,
-}
 
 /// The one place that changes a log's files.
 #[derive(Debug)]
@@ -80,38 +47,6 @@ pub(crate) struct Writer {
     /// A segment was removed and the directory not synced.
     removal_unsynced: bool,
     closed: bool,
-}
-
-/// What a round that failed goes back to.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    position: Position,
-    tally: Tally,
-}
-
-/// One file's part of a sync that runs without the writer's lock.
-#[derive(Debug)]
-pub(super) struct SyncJob {
-    pub(super) file: Arc<SegmentFile>,
-    index: u64,
-    len: u64,
-    tally: Tally,
-}
-
-/// Going on after a short write, with the plain call: one buffer needs no vector.
-fn write_all(file: &dyn VfsFile, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write_at(bytes, offset) {
-            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                bytes = &bytes[n..];
-                offset += n as u64;
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 /// Records that are written, synced and acknowledged together.
@@ -235,7 +170,7 @@ impl Writer {
             return Ok(());
         }
         let Segment { index, file, len, .. } = &mut self.current;
-        write_all(&*file.file, &self.out, *len).map_err(Error::io(&file.path))?;
+        file.write_all(&self.out, *len).map_err(Error::io(&file.path))?;
         self.retained.keep(Position { segment: *index, offset: *len }, &self.out);
         *len = self.offset;
         self.out.clear();
@@ -262,14 +197,14 @@ impl Writer {
     /// The current segment stays the current one, even if it was begun in the round: then it is empty now. Durable at once:
     /// a segment that is whole after the cut would never be synced again, and a crash could undo the cut behind its back.
     fn cut_files(&self, to: Position) -> std::io::Result<()> {
-        let cut = |file: &dyn VfsFile, len: u64| file.set_len(len).and_then(|()| file.sync_data());
         if to.segment == self.current.index {
-            return cut(&*self.current.file.file, to.offset);
+            return self.current.file.cut(to.offset);
         }
-        cut(&*self.current.file.file, 0)?;
+        self.current.file.cut(0)?;
         for index in to.segment..self.current.index {
             let file = self.fs.open_write(&self.dir.join(segment_name(index)))?;
-            cut(&*file, if index == to.segment { to.offset } else { 0 })?;
+            file.set_len(if index == to.segment { to.offset } else { 0 })?;
+            file.sync_data()?;
         }
         Ok(())
     }
@@ -474,42 +409,5 @@ impl Writer {
             Durability::Interval(d) => Some(d),
             _ => None,
         }
-    }
-}
-
-impl Segment {
-    pub(super) fn create(fs: &Fs, dir: &Path, index: u64) -> Result<Self, Error> {
-        let path = dir.join(segment_name(index));
-        let file = fs.create_new(&path).map_err(Error::io(&path))?;
-        fs.sync_dir(dir).map_err(Error::io(dir))?;
-        let file = Arc::new(SegmentFile { file, path, failed: Mutex::new(None) });
-        let none = Tally::default();
-        Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none })
-    }
-
-    fn entry(&self, sealed: bool) -> LedgerEntry {
-        LedgerEntry::of(self.index, self.tally, sealed)
-    }
-
-    fn durable_entry(&self) -> LedgerEntry {
-        LedgerEntry::of(self.index, self.durable_tally, true)
-    }
-
-    fn cut_back(&mut self, mark: Mark) {
-        let (len, tally) = match self.index.cmp(&mark.position.segment) {
-            std::cmp::Ordering::Less => return,
-            std::cmp::Ordering::Equal => (mark.position.offset, mark.tally),
-            std::cmp::Ordering::Greater => (0, Tally::default()),
-        };
-        (self.len, self.tally) = (len, tally);
-        if self.durable > len {
-            (self.durable, self.durable_tally) = (len, tally);
-        }
-    }
-}
-
-impl SyncJob {
-    pub(super) fn run(&self) -> Result<(), Arc<std::io::Error>> {
-        self.file.sync()
     }
 }

@@ -55,10 +55,6 @@ fn batches(rng: &mut StdRng, coverage: &mut Coverage, calls: usize) -> Vec<Vec<V
     (0..calls).map(|_| (0..rng.random_range(1..5)).map(|_| record(rng, coverage)).collect()).collect()
 }
 
-fn flat(batches: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
-    batches.concat()
-}
-
 fn options(compression: Compression, pages: u64) -> LogOptions {
     LogOptions { segment_size: pages * PAGE_SIZE as u64, compression, ..LogOptions::default() }
 }
@@ -84,7 +80,7 @@ fn theirs(reference: &mut Reference, dir: &Path, compression: Compression, pages
 
 fn their_log(reference: &mut Reference, handle: u64, batches: &[Vec<Vec<u8>>]) -> Result<()> {
     let counts: Vec<_> = batches.iter().map(Vec::len).collect();
-    reference.call("segment.log", json!({ "handle": handle, "counts": counts }), &join(flat(batches)))?;
+    reference.call("segment.log", json!({ "handle": handle, "counts": counts }), &join(batches.concat()))?;
     Ok(())
 }
 
@@ -160,7 +156,7 @@ fn bytes(session: &mut Session) -> Result<()> {
             let batch = batches(&mut rng, &mut coverage, calls);
             append(&log, &batch)?;
             their_log(&mut reference, handle, &batch)?;
-            written.extend(flat(&batch));
+            written.extend(batch.concat());
             if rng.random_bool(0.3) {
                 log.next_segment()?;
                 reference.call("segment.rotate", json!({ "handle": handle }), &[])?;
@@ -271,7 +267,7 @@ fn heal(session: &mut Session) -> Result<()> {
             coverage.hit("not closed");
             drop(log);
         }
-        expected.extend(flat(&more));
+        expected.extend(more.concat());
         let (found, repaired) = started_by_theirs(&mut reference, &dir)?;
         ensure!(!repaired, "round {round}: the reference repaired what we had healed");
         ensure!(found == expected, "round {round}: {} records, expected {}", found.len(), expected.len());
@@ -327,7 +323,7 @@ fn repaired(session: &mut Session) -> Result<()> {
                 expected.push(record.bytes.to_vec());
             }
         }
-        let written = flat(&batch);
+        let written = batch.concat();
         ensure!(expected.iter().all(|record| written.contains(record)), "round {round}: salvage invented a record");
         let report = repair::apply(&fs(), repair::plan(&fs(), &dir)?)?;
         for action in &report.actions {
@@ -425,7 +421,7 @@ fn they_follow(
         append(&log, &batch)?;
         let answer = reference.call("segment.more", json!({ "handle": follower }), &[])?;
         let found = split(&answer.payload)?;
-        let expected = flat(&batch);
+        let expected = batch.concat();
         ensure!(found == expected, "round {round}: its live reader saw {} of {} records", found.len(), expected.len());
         coverage.add("records they followed", found.len() as u64);
     }
@@ -452,7 +448,7 @@ fn we_follow(
                 other => anyhow::bail!("round {round}: {other:?}"),
             }
         }
-        let expected = flat(&batch);
+        let expected = batch.concat();
         ensure!(found == expected, "round {round}: our tail saw {} of {} records", found.len(), expected.len());
         coverage.add("records we followed", found.len() as u64);
     }

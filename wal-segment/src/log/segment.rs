@@ -1,0 +1,119 @@
+//! A segment that is not durable yet: its file, what is written, what of that is on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tsdb_vfs::{Fs, VfsFile};
+
+use crate::error::{Error, Position};
+use crate::framer::Tally;
+use crate::layout::segment_name;
+use crate::ledger::LedgerEntry;
+
+/// A segment's file. A failed fsync is remembered: the kernel tells of it once, and a second caller would take the
+/// silence for success.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    file: Box<dyn VfsFile>,
+    pub(super) path: PathBuf,
+    failed: Mutex<Option<Arc<std::io::Error>>>,
+}
+
+impl SegmentFile {
+    /// Goes on after a short write, with the plain call: one buffer needs no vector.
+    pub(super) fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write_at(bytes, offset) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the file, durably.
+    pub(super) fn cut(&self, len: u64) -> std::io::Result<()> {
+        self.file.set_len(len)?;
+        self.file.sync_data()
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Arc<std::io::Error>> {
+        let mut failed = self.failed.lock();
+        if let Some(e) = &*failed {
+            return Err(e.clone());
+        }
+        self.file.sync_data().map_err(|e| failed.insert(Arc::new(e)).clone())
+    }
+}
+
+/// A segment that is being written, or is complete and not yet durable.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) index: u64,
+    pub(super) file: Arc<SegmentFile>,
+    /// Bytes written, and the records in them.
+    pub(super) len: u64,
+    pub(super) tally: Tally,
+    /// Bytes durable, and the records in them.
+    pub(super) durable: u64,
+    pub(super) durable_tally: Tally,
+}
+
+/// What a round that failed goes back to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) position: Position,
+    pub(super) tally: Tally,
+}
+
+/// One file's part of a sync that runs without the writer's lock.
+#[derive(Debug)]
+pub(super) struct SyncJob {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) index: u64,
+    pub(super) len: u64,
+    pub(super) tally: Tally,
+}
+
+impl Segment {
+    pub(super) fn create(fs: &Fs, dir: &Path, index: u64) -> Result<Self, Error> {
+        let path = dir.join(segment_name(index));
+        let file = fs.create_new(&path).map_err(Error::io(&path))?;
+        fs.sync_dir(dir).map_err(Error::io(dir))?;
+        let file = Arc::new(SegmentFile { file, path, failed: Mutex::new(None) });
+        let none = Tally::default();
+        Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none })
+    }
+
+    pub(super) fn entry(&self, sealed: bool) -> LedgerEntry {
+        LedgerEntry::of(self.index, self.tally, sealed)
+    }
+
+    pub(super) fn durable_entry(&self) -> LedgerEntry {
+        LedgerEntry::of(self.index, self.durable_tally, true)
+    }
+
+    pub(super) fn cut_back(&mut self, mark: Mark) {
+        let (len, tally) = match self.index.cmp(&mark.position.segment) {
+            std::cmp::Ordering::Less => return,
+            std::cmp::Ordering::Equal => (mark.position.offset, mark.tally),
+            std::cmp::Ordering::Greater => (0, Tally::default()),
+        };
+        (self.len, self.tally) = (len, tally);
+        if self.durable > len {
+            (self.durable, self.durable_tally) = (len, tally);
+        }
+    }
+}
+
+impl SyncJob {
+    pub(super) fn run(&self) -> Result<(), Arc<std::io::Error>> {
+        self.file.sync()
+    }
+}
