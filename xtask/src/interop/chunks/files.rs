@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use head_chunks::Encoding;
-use head_chunks::files::{ChunkFiles, ChunkRef, FilesError, NewChunk, Options};
+use head_chunks::files::{ChunkFiles, ChunkRef, FilesError, NewChunk, Options, heal};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -119,6 +119,94 @@ impl Game<'_> {
     }
 }
 
+/// The reference's directory, damaged, then healed by us: it opens it, and finds what we found around the damage.
+pub(super) fn healed(session: &mut Session) -> Result<()> {
+    let mut reference = session.reference()?;
+    let mut coverage = session.coverage();
+    for case in ["refused before", "overwritten", "hole", "header broken", "file removed", "cut"] {
+        coverage.require(case, 10);
+    }
+    coverage.require("chunks kept", 1_000);
+    for round in if session.quick() { session.rounds(300) } else { session.rounds(200) } {
+        let mut rng = session.round_rng(round);
+        let scratch = session.scratch()?;
+        heal_once(&mut reference, &mut rng, scratch.path(), &mut coverage)
+            .with_context(|| format!("--round {round}"))?;
+    }
+    coverage.finish()
+}
+
+fn heal_once(reference: &mut Reference, rng: &mut StdRng, dir: &Path, coverage: &mut Coverage) -> Result<()> {
+    let (chunks, _) = stored_chunks(rng, 60);
+    reference.call("chunks.files.write", json!({ "dir": dir, "cut": [20, 40], "queue": 0 }), &chunks)?;
+    for _ in 0..rng.random_range(1..4) {
+        damage(rng, dir, coverage)?;
+    }
+    let kept = read_around(dir)?;
+    if reference.ask("chunks.files.read", json!({ "dir": copied(dir)? }), b"")?.is_err() {
+        coverage.hit("refused before");
+    }
+    let (files, opened) = ChunkFiles::open(Arc::new(RealFs::new()), dir, Options::default())?;
+    let damages = files.iterate::<FilesError>(|_| Ok(()))?.damages;
+    files.close()?;
+    let report = heal(&RealFs::new(), dir, &damages, &opened.gaps)?;
+    ensure!(report.left.is_empty(), "left: {:?}", report.left);
+    let read = reference.call("chunks.files.read", json!({ "dir": dir }), b"").context("after healing")?;
+    // Fillers are chunks to the reference, of series that nobody has.
+    let theirs: Vec<_> = get_chunks(&read.payload)?.into_iter().filter(|(_, chunk)| chunk.series >> 63 == 0).collect();
+    ensure!(theirs == kept, "the reference finds {} chunks, we found {}", theirs.len(), kept.len());
+    coverage.add("chunks kept", kept.len() as u64);
+    Ok(())
+}
+
+/// Breaks something in one of the files.
+fn damage(rng: &mut StdRng, dir: &Path, coverage: &mut Coverage) -> Result<()> {
+    let path = dir.join(head_chunks::files::file_name(rng.random_range(1..4)));
+    let Ok(mut bytes) = fs::read(&path) else { return Ok(()) };
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+    let at = rng.random_range(8.min(used)..=used);
+    let len = rng.random_range(1..600).min(bytes.len() - at);
+    match rng.random_range(0..20) {
+        0..9 => {
+            coverage.hit("overwritten");
+            rng.fill(&mut bytes[at..at + len]);
+        }
+        9..13 => {
+            coverage.hit("hole");
+            bytes[at..at + len].fill(0);
+        }
+        13..16 => {
+            coverage.hit("header broken");
+            rng.fill(&mut bytes[..5]);
+        }
+        16..18 => {
+            coverage.hit("cut");
+            bytes.truncate(at);
+        }
+        _ => {
+            // The first and the last leave no gap.
+            coverage.hit("file removed");
+            return Ok(fs::remove_file(path)?);
+        }
+    }
+    Ok(fs::write(path, bytes)?)
+}
+
+/// A copy for the reference to open, since it repairs by deleting.
+fn copied(dir: &Path) -> Result<std::path::PathBuf> {
+    let copy = dir.join("copy");
+    fs::create_dir(&copy)?;
+    for (name, bytes) in contents_of_files(dir)? {
+        fs::write(copy.join(name), bytes)?;
+    }
+    Ok(copy)
+}
+
+fn contents_of_files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let files = fs::read_dir(dir)?.filter_map(|entry| entry.ok().filter(|entry| entry.path().is_file()));
+    files.map(|entry| Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?))).collect()
+}
+
 /// Random chunks as the reference is asked to store them, and how many they are, for goldens.
 pub(crate) fn stored_chunks(rng: &mut StdRng, count: usize) -> (Vec<u8>, usize) {
     let mut payload = WireWriter::default();
@@ -141,6 +229,17 @@ fn open(dir: &Path) -> Result<ChunkFiles> {
 }
 
 fn read_ours(dir: &Path) -> Result<Vec<(u64, Stored)>> {
+    let (all, damages) = read_with_damage(dir)?;
+    ensure!(damages == 0, "{damages} damages");
+    Ok(all)
+}
+
+fn read_around(dir: &Path) -> Result<Vec<(u64, Stored)>> {
+    Ok(read_with_damage(dir)?.0)
+}
+
+/// The sound chunks, and how many stretches are not.
+fn read_with_damage(dir: &Path) -> Result<(Vec<(u64, Stored)>, usize)> {
     let (files, _) = ChunkFiles::open_read_only(Arc::new(RealFs::new()), dir)?;
     let mut all = Vec::new();
     let report = files.for_each::<FilesError>(|meta, data| {
@@ -157,8 +256,7 @@ fn read_ours(dir: &Path) -> Result<Vec<(u64, Stored)>> {
         ));
         Ok(())
     })?;
-    ensure!(report.damages.is_empty(), "{:?}", report.damages);
-    Ok(all)
+    Ok((all, report.damages.len()))
 }
 
 fn contents(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {

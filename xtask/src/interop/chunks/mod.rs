@@ -49,6 +49,11 @@ pub(in crate::interop) const ROWS: &[Row] = &[
         run: damaged,
     },
     Row { name: "files", about: "the same chunks make the same files, and each reads the other's", run: files::run },
+    Row {
+        name: "healed",
+        about: "damaged directories, healed by us: the reference opens them and finds every sound chunk",
+        run: files::healed,
+    },
 ];
 
 /// Runs in one question.
