@@ -16,7 +16,7 @@ use tsdb_model::histogram::{Histogram, Span};
 use tsdb_vfs::crash::{Enumerator, Report};
 use tsdb_vfs::failpoints::{Sweep, SweepReport};
 use tsdb_vfs::sim::Kept;
-use tsdb_vfs::{Fs, Journal, Scenario, SimFs, Vfs};
+use tsdb_vfs::{Fs, Journal, Scenario, SimFs};
 use wal_segment::{Compression, Durability, LogOptions, PAGE_SIZE};
 
 const DIR: &str = "/data";
