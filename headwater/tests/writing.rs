@@ -186,3 +186,26 @@ fn bench_ingest_and_replay_agree() {
         }
     }
 }
+
+/// Prometheus parsed the same pages with its own parser and appended them to its own database.
+#[test]
+fn recorded_scrapes_become_what_prometheus_makes_of_them() {
+    let golden = testdata("golden-head-scrapes");
+    let expected = std::fs::read_to_string(golden.join("dump.txt")).unwrap();
+    let theirs = headwater(["dump".as_ref(), golden.join("data").as_os_str()]);
+    assert!(theirs.code == 0 && theirs.out == expected, "its directory, read by us: {}", theirs.err);
+
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("data");
+    for job in ["node", "rpc", "created"] {
+        let label = format!("job={job}");
+        let mut args: Vec<std::ffi::OsString> =
+            vec!["ingest".into(), dir.clone().into(), "--label".into(), label.into()];
+        args.extend(["--at", "1795232865971", "--every", "15s"].map(Into::into));
+        args.extend(scrapes(&format!("{job}-")).into_iter().map(Into::into));
+        let ran = headwater(&args);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    }
+    let ours = headwater(["dump".as_ref(), dir.as_os_str()]);
+    assert!(ours.out == expected, "{} lines of {}", ours.out.lines().count(), expected.lines().count());
+}

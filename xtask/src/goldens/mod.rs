@@ -18,9 +18,10 @@ use crate::sh;
 mod chunks;
 mod dirs;
 mod records;
+mod scrapes;
 
 /// Every layer's goldens. One line a layer.
-const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS, records::GOLDENS];
+const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS, records::GOLDENS, scrapes::GOLDENS];
 
 /// All goldens together: a clone should stay small.
 const MOST_BYTES: u64 = 8 << 20;

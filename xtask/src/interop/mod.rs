@@ -28,7 +28,7 @@ mod protocol;
 mod records;
 mod reference;
 mod segment;
-mod text;
+pub(crate) mod text;
 pub(crate) mod wire;
 pub(crate) mod workload;
 

@@ -38,7 +38,8 @@ enum Format {
 
 const FORMATS: [Format; 3] = [Format::Text, Format::OpenMetrics, Format::OpenMetricsStarts];
 
-type Labels = Vec<(Vec<u8>, Vec<u8>)>;
+/// Sorted.
+pub(crate) type Labels = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// An entry, in the same words for both sides.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,6 +201,22 @@ fn random_page(rng: &mut StdRng) -> (Format, Vec<u8>) {
         pages::mutate(rng, &mut page);
     }
     (format, page)
+}
+
+/// A sample of a page as the reference reads it: labels, value, milliseconds.
+pub(crate) type PageSample = (Labels, f64, Option<i64>);
+
+/// The samples of a page, by the reference's parser.
+pub(crate) fn read_by_reference(reference: &mut Reference, page: &[u8]) -> Result<Vec<PageSample>> {
+    let format = if exposition::looks_like_openmetrics(page) { "openmetrics" } else { "text" };
+    let answer = reference.call("text.parse", json!({"format": format, "starts": false}), &join([page]))?;
+    let parsed = read_answer(split(&answer.payload)?.first().context("no answer")?)?;
+    ensure!(parsed.end == End::Page, "{:?}", parsed.end);
+    let sample = |line| match line {
+        Line::Sample { labels, value, timestamp, .. } => Some((labels, f64::from_bits(value), timestamp)),
+        _ => None,
+    };
+    Ok(parsed.lines.into_iter().filter_map(sample).collect())
 }
 
 /// Parses the pages on both sides and compares. Start timestamps are asked for only on pages that both accept: looking
