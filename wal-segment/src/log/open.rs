@@ -160,12 +160,12 @@ fn settle(
             return Ok(());
         }
     }
-    // An empty one, too: a heal that was killed may have cut it, and the cut is not durable.
-    if entry.is_some_and(|entry| entry.sealed) {
-        return Ok(());
-    }
+    // An empty or complete one, too: a heal that was killed may have cut it, and the cut is not durable.
     let path = &scan.segment.path;
     let file = fs.open_write(path).map_err(Error::io(path))?;
+    if entry.is_some_and(|entry| entry.sealed) {
+        return file.sync_all().map_err(Error::io(path));
+    }
     let durable = entry.map_or(0, |entry| entry.offset);
     write_again(&*file, durable, scan.segment.len).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
