@@ -127,7 +127,7 @@ pub(super) fn healed(session: &mut Session) -> Result<()> {
         coverage.require(case, 10);
     }
     coverage.require("chunks kept", 1_000);
-    for round in if session.quick() { session.rounds(300) } else { session.rounds(200) } {
+    for round in if session.quick() { session.rounds(2_000) } else { session.rounds(1_000) } {
         let mut rng = session.round_rng(round);
         let scratch = session.scratch()?;
         heal_once(&mut reference, &mut rng, scratch.path(), &mut coverage)
