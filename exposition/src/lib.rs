@@ -36,6 +36,8 @@
 //! | `exemplar-escapes` | label values of exemplars keep their escapes | undone, as the format says |
 //! | `timestamp-range` | seconds beyond the range of 64-bit milliseconds become whatever the machine's conversion gives | an error |
 //! | `created-lookahead` | a series' `_created` line is found only if no other series' stands before it | found anywhere behind the sample in the family's block |
+//! | `created-stale` | a start timestamp is remembered for the same name and labels in a later block that has none | none |
+//! | `panic`, hang | looking ahead for start timestamps it panics on a name that stands behind a label between the braces, and never returns from an exemplar that does not parse | neither |
 //!
 //! This crate knows nothing of files, scraping or the head: whether a sample is acceptable to a database (repeated label
 //! names, names that are not UTF-8, time order) is decided where samples are appended.

@@ -270,9 +270,13 @@ const RANGE: (&str, &str) =
 
 /// Equal, or different by a rule with a name.
 fn compare(ours: &Parsed, theirs: &Parsed, coverage: &mut Coverage) -> Result<()> {
+    let mut starts = vec![];
     for (index, (our, their)) in ours.lines.iter().zip(&theirs.lines).enumerate() {
         if our != their {
-            compare_lines(our, their, coverage).with_context(|| format!("entry {index}"))?;
+            compare_lines(our, their, &starts, coverage).with_context(|| format!("entry {index}"))?;
+        }
+        if let Line::Sample { start, .. } = our {
+            starts.push(*start);
         }
     }
     let (our_count, their_count) = (ours.lines.len(), theirs.lines.len());
@@ -315,7 +319,7 @@ fn has_stray_nul(page: &[u8]) -> bool {
     })
 }
 
-fn compare_lines(ours: &Line, theirs: &Line, coverage: &mut Coverage) -> Result<()> {
+fn compare_lines(ours: &Line, theirs: &Line, starts: &[i64], coverage: &mut Coverage) -> Result<()> {
     let mut theirs = theirs.clone();
     match (&mut theirs, ours) {
         (Line::Type { name, .. }, Line::Type { name: our, .. })
@@ -350,6 +354,11 @@ fn compare_lines(ours: &Line, theirs: &Line, coverage: &mut Coverage) -> Result<
             if *start == i64::MIN {
                 *start = *our_start;
                 coverage.allowed(RANGE.0, RANGE.1);
+            }
+            if *our_start == 0 && *start != 0 && starts.contains(start) {
+                *start = 0;
+                coverage
+                    .allowed("created-stale", "a start timestamp is remembered into a later block of the same name");
             }
             if *start == 0 && *our_start != 0 {
                 *start = *our_start;
