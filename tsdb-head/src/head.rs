@@ -36,7 +36,8 @@ pub struct Head {
 
 /// What appenders, readers and background work share.
 ///
-/// Locks are taken in the order index, directory, partition; nobody waits for the log while holding one of them.
+/// Locks are taken in the order index, directory, partition, then the small ones; nobody waits for the log while holding
+/// one of them.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) fs: Fs,
@@ -53,9 +54,11 @@ pub(crate) struct Shared {
     pub(crate) log: Option<Log>,
     pub(crate) chunks: ChunkFiles,
     pub(crate) chunk_queue: ChunkQueue,
-    /// Series of which no record is in the log yet. Held while such a record is being written, so that no sample of the
-    /// series gets into the log before it.
+    /// Series of which no record is in the log yet.
     pub(crate) unlogged: Mutex<HashSet<u64>>,
+    /// Held while such a record is being written, so that no sample of the series gets into the log before it. Taken
+    /// before any other lock.
+    pub(crate) logging_series: Mutex<()>,
     pub(crate) log_state: Mutex<LogState>,
     pub(crate) buffers: Mutex<Vec<AppendBuffers>>,
     /// Held by whoever truncates.
@@ -226,6 +229,7 @@ impl Shared {
             last_ref: AtomicU64::new(0),
             chunk_queue: ChunkQueue::default(),
             unlogged: Mutex::new(HashSet::new()),
+            logging_series: Mutex::new(()),
             log_state: Mutex::new(LogState::default()),
             buffers: Mutex::new(Vec::new()),
             truncating: Mutex::new(()),

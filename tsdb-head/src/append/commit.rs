@@ -35,25 +35,23 @@ impl Appender {
         // The index before the set, the order in which a new series takes them: else the two wait for each other.
         let index = (!buffers.unlogged.is_empty()).then(|| head.index.read());
         // Held until the records are written, so that no other appender's samples of these series come first.
-        let mut unlogged = index.is_some().then(|| head.unlogged.lock());
+        let _logging = (!buffers.unlogged.is_empty()).then(|| head.logging_series.lock());
         let mut mine = Vec::new();
-        if let (Some(unlogged), Some(index)) = (&mut unlogged, &index) {
+        if !buffers.unlogged.is_empty() {
+            let mut unlogged = head.unlogged.lock();
             mine.extend(buffers.unlogged.iter().copied().filter(|series| unlogged.remove(series)));
+            drop(unlogged);
             mine.sort_unstable();
-            encode_series(index, &mine, &mut records);
+            encode_series(&head, &mine, &mut records);
         }
-        drop(index);
         let version = if head.options.start_timestamps { Version::V2 } else { Version::V1 };
         for batch in buffers.batches() {
             encode_batch(batch, version, &mut records);
         }
         let result = if records.is_empty() { Ok(()) } else { log.append(records.records()).map(|_| ()) };
-        if result.is_err()
-            && let Some(unlogged) = &mut unlogged
-        {
-            unlogged.extend(mine);
+        if result.is_err() {
+            head.unlogged.lock().extend(mine);
         }
-        drop(unlogged);
         self.buffers.records = records;
         Ok(result?)
     }
