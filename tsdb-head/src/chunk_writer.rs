@@ -11,7 +11,7 @@ use tsdb_model::SeriesRef;
 
 use crate::HeadError;
 use crate::head::Shared;
-use crate::partition::PartitionCell;
+use crate::partition::{Partition, PartitionCell};
 
 /// Which partitions have full chunks, and how many bytes of them.
 #[derive(Debug, Default)]
@@ -61,12 +61,16 @@ impl Shared {
 
     /// Writes one partition's full chunks, under its lock: its files' buffer takes them in a few microseconds.
     pub(crate) fn write_chunks_of(&self, cell: &PartitionCell) -> Result<usize, HeadError> {
-        let mut data = cell.data.lock();
+        self.write_finished(cell.number, &mut cell.data.lock())
+    }
+
+    /// As [`write_chunks_of`](Self::write_chunks_of) for who holds the lock.
+    pub(crate) fn write_finished(&self, number: u64, data: &mut Partition) -> Result<usize, HeadError> {
         let mut written = Vec::with_capacity(data.finished().len());
         let mut failed = None;
         for done in data.finished() {
             let chunk = NewChunk {
-                series: SeriesRef(cell.number << 8 | u64::from(done.low)),
+                series: SeriesRef(number << 8 | u64::from(done.low)),
                 mint: done.mint,
                 maxt: done.maxt,
                 encoding: done.encoding,

@@ -149,3 +149,31 @@ fn truncation_takes_what_is_old_and_keeps_what_is_not() {
     assert_eq!(dump(&head), cut);
     assert!(head.appender().append(None, &labels(99), 2_400_000, 1.0).unwrap() >= last, "refs are not reused");
 }
+
+#[test]
+fn the_log_fills_the_hole_that_a_damaged_chunk_leaves() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = open(tmp.path());
+    fill(&head, 20, 1, 700);
+    head.close().unwrap();
+    let file = tmp.path().join("chunks_head/000001");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let live = {
+        let (head, report) = Head::open_read_only(fs(), tmp.path(), options()).unwrap();
+        assert!(report.chunk_files.chunks > 60 && report.damage.is_empty());
+        dump(&head)
+    };
+    for at in [2_000, 9_000] {
+        bytes[at] ^= 0x40;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    for _ in 0..2 {
+        let (head, report) = Head::open_read_only(fs(), tmp.path(), options()).unwrap();
+        assert!(!report.damage.is_empty());
+        assert!(dump(&head) == live);
+        let (head, report) = open(tmp.path());
+        assert!(!report.damage.is_empty() && report.counts.already_there > 5_000, "{report:?}");
+        assert!(dump(&head) == live);
+        head.close().unwrap();
+    }
+}

@@ -18,6 +18,7 @@ mod same;
 mod segments;
 mod snapshot;
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -58,6 +59,9 @@ pub(crate) struct Partition {
     /// Full chunks on their way to a chunk file, oldest first.
     finished: Vec<Finished>,
     pub(crate) tx: TxLog,
+    /// Only during a replay of damaged chunk files: chunks that follow in a series once the log has filled the hole that
+    /// may be before them; by the ref's low byte, oldest first.
+    queued: HashMap<u8, VecDeque<Mapped>>,
 }
 
 /// What appending a float to an open chunk touches: one cache line.
@@ -211,6 +215,38 @@ impl Partition {
         cold.closed_maxt = chunk.maxt;
         cold.last_kind = LastKind::of(chunk.encoding);
         true
+    }
+
+    /// Keeps a chunk until its turn comes, see [`Partition::next_queued`].
+    pub(crate) fn queue(&mut self, low: u8, chunk: Mapped) {
+        let queue = self.queued.entry(low).or_default();
+        let at = queue.partition_point(|other| other.mint <= chunk.mint);
+        queue.insert(at, chunk);
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    /// Takes the next queued chunk of a series that begins at or before `t`.
+    pub(crate) fn next_queued(&mut self, low: u8, t: i64) -> Option<Mapped> {
+        let queue = self.queued.get_mut(&low)?;
+        let next = queue.front().copied().filter(|chunk| chunk.mint <= t)?;
+        queue.pop_front();
+        if queue.is_empty() {
+            self.queued.remove(&low);
+        }
+        Some(next)
+    }
+
+    /// The low bytes of the series that still have queued chunks.
+    pub(crate) fn queued(&self) -> Vec<u8> {
+        self.queued.keys().copied().collect()
+    }
+
+    /// Finishes the open chunk, if there is one: what is attached next lies behind it.
+    pub(crate) fn close_open(&mut self, row: usize) {
+        self.finish_open(row);
     }
 
     /// Takes the full chunks in order of time; the caller writes each and hands it back as [`Partition::written`], all

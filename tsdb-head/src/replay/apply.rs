@@ -114,7 +114,7 @@ impl Replay<'_> {
                 let cell = Arc::clone(shared.directory.write().get_or_insert(series.0 >> 8));
                 let mut data = cell.data.lock();
                 let row = data.insert(series.0 as u8);
-                self.attach_chunks(&mut data, row, series.0);
+                self.take_chunks(&mut data, row, series.0, series.0 as u8);
                 changes.born.insert(series.0, at);
                 changes.latest.insert(series.0 >> 8, at);
             }
@@ -126,7 +126,7 @@ impl Replay<'_> {
                     if let Some(cell) = shared.cell(known >> 8) {
                         let mut data = cell.data.lock();
                         if let Some(row) = data.row(known as u8) {
-                            self.attach_chunks(&mut data, row, series.0);
+                            self.take_chunks(&mut data, row, series.0, known as u8);
                         }
                     }
                 }
@@ -135,8 +135,13 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Gives a series the chunks that are on disk under `series`.
-    fn attach_chunks(&mut self, data: &mut Partition, row: usize, series: u64) {
+    /// Gives a series the chunks that are on disk under `series`: at once or, where one before them may have been lost,
+    /// as the log comes to their times.
+    fn take_chunks(&mut self, data: &mut Partition, row: usize, series: u64, low: u8) {
+        if self.chunks.holes {
+            self.chunks.take(series).for_each(|chunk| data.queue(low, chunk));
+            return;
+        }
         let (mut mint, mut maxt) = (i64::MAX, i64::MIN);
         for chunk in self.chunks.take(series) {
             if data.attach(row, chunk) {
@@ -235,10 +240,11 @@ fn apply_group(
     };
     let mut data = cell.data.lock();
     let mut local = Local { late: 0, unknown: 0, mint: i64::MAX, maxt: i64::MIN };
+    let mut holes = data.has_queued().then_some(Holes { number, shared, writable });
     for &Placed { lane: lane_number, run } in group {
         let lane = lanes[lane_number as usize];
         let entries = &lane.entries[run.start as usize..][..run.len as usize];
-        if !changes.concern(lane_number, &run) {
+        if holes.is_none() && !changes.concern(lane_number, &run) {
             for &entry in entries {
                 apply_entry(&mut data, entry, lane, shared, &mut local);
             }
@@ -249,6 +255,10 @@ fn apply_group(
             if born.is_some_and(|&born| (lane_number, at) < born) {
                 local.unknown += 1;
             } else {
+                if let Some(holes) = &mut holes {
+                    let t = if entry.is_wide() { lane.wide[entry.value as usize].t } else { entry.t() };
+                    holes.attach_until(&mut data, entry.low(), t)?;
+                }
                 apply_entry(&mut data, entry, lane, shared, &mut local);
             }
         }
@@ -267,6 +277,30 @@ fn apply_group(
         store_chunks(shared, &cell, writable)?;
     }
     Ok(())
+}
+
+/// Puts queued chunks in their places between samples of the log.
+pub(super) struct Holes<'a> {
+    pub(super) number: u64,
+    pub(super) shared: &'a Shared,
+    pub(super) writable: bool,
+}
+
+impl Holes<'_> {
+    /// Attaches the chunks of a series that begin at or before `t`. What the log gave before them becomes chunks first.
+    pub(super) fn attach_until(&mut self, data: &mut Partition, low: u8, t: i64) -> Result<(), HeadError> {
+        while let Some(chunk) = data.next_queued(low, t) {
+            let Some(row) = data.row(low) else { continue };
+            data.close_open(row);
+            if self.writable && !data.finished().is_empty() {
+                self.shared.write_finished(self.number, data)?;
+            }
+            if data.attach(row, chunk) {
+                self.shared.time.include(chunk.mint, chunk.maxt);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn store_chunks(shared: &Shared, cell: &Arc<PartitionCell>, writable: bool) -> Result<(), HeadError> {

@@ -17,6 +17,8 @@ pub(super) struct ChunksOnDisk {
     chunks: Vec<(u64, Mapped)>,
     /// Chunks that were given to a series.
     taken: u64,
+    /// Whether chunks may be missing before others of their series.
+    pub(super) holes: bool,
     /// Series that have out-of-order chunks.
     pub(super) out_of_order: HashSet<u64>,
     /// The highest ref in any chunk: a log that lost its end may not know it, and it must not be given out again.
@@ -61,6 +63,11 @@ impl ChunksOnDisk {
         found.chunks.sort_by_key(|&(series, _)| series);
         for damage in opened.damages.iter().chain(&scanned.damages) {
             report.damage.push(ReplayDamage { at: None, problem: damage.to_string(), torn_end: false });
+        }
+        found.holes = !opened.is_sound() || !scanned.damages.is_empty();
+        for gap in &opened.gaps {
+            let problem = format!("chunk files {:06} to {:06} are missing", gap.start, gap.end - 1);
+            report.damage.push(ReplayDamage { at: None, problem, torn_end: false });
         }
         shared.log_state.lock().first_out_of_order_file = first_out_of_order;
         Ok(found)

@@ -147,6 +147,13 @@ impl Replay<'_> {
 
     /// What comes after the last record: bounds, what else the directory holds, and series that have no samples.
     fn finish(&mut self) -> Result<(), HeadError> {
+        if self.chunks.holes {
+            for cell in self.shared.directory.read().all() {
+                let mut holes = apply::Holes { number: cell.number, shared: self.shared, writable: self.writable };
+                let mut data = cell.data.lock();
+                data.queued().into_iter().try_for_each(|low| holes.attach_until(&mut data, low, i64::MAX))?;
+            }
+        }
         self.chunks.report_unused(&mut self.report);
         preserved::scan(self.shared, &self.chunks, &mut self.report)?;
         self.shared.reserve_ref(self.chunks.highest_ref);

@@ -145,6 +145,10 @@ impl<'a> Program<'a> {
         let ours = self.ours.append(name, entries, zero)?;
         let theirs = self.theirs.append(name, entries, zero)?;
         for (i, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            if ours == "out of bounds" && theirs == "invalid histogram" && self.setup.starts {
+                coverage.allowed("fault-named-first", "of two faults in one sample the reference's interfaces name either");
+                continue;
+            }
             ensure!(
                 ours == theirs,
                 "verdicts differ: ours {ours:?}, theirs {theirs:?} on {:?}, zero {zero}",

@@ -1,0 +1,147 @@
+//! Four appenders, two readers, a truncating thread and the background writer on one head, and what must hold meanwhile.
+//!
+//! `HEADWATER_STRESS_SECONDS` says how long (3).
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use common::{dump, fs, options};
+use tsdb_head::{Head, HeadOptions, Matcher, Value};
+use tsdb_model::Labels;
+use wal_format::Sample;
+use wal_segment::{Compression, LogOptions};
+
+const WRITERS: usize = 4;
+const SERIES: usize = 100;
+const RANGE: i64 = 1_000;
+
+fn busy() -> HeadOptions {
+    HeadOptions {
+        chunk_range: RANGE,
+        samples_per_chunk: 20,
+        chunk_write_bytes: 16 << 10,
+        chunk_write_interval: Duration::from_millis(5),
+        log: LogOptions { segment_size: 256 << 10, compression: Compression::Snappy, ..LogOptions::default() },
+        ..options()
+    }
+}
+
+fn labels(writer: usize, series: usize, generation: u64) -> Labels {
+    let text = [writer.to_string(), series.to_string(), generation.to_string()];
+    Labels::from_pairs([("writer", &text[0]), ("series", &text[1]), ("generation", &text[2])])
+}
+
+/// Commits the same value to all series of a writer, one more each time. A tenth of its series is replaced now and then.
+fn write(head: &Head, writer: usize, clock: &AtomicI64, stop: &AtomicBool) -> u64 {
+    let mut refs = vec![None; SERIES];
+    let (mut commits, mut attempts) = (0, 0);
+    let mut samples = Vec::new();
+    while !stop.load(SeqCst) {
+        // As fast as truncation can follow on a slow disk.
+        std::thread::sleep(Duration::from_millis(1));
+        attempts += 1;
+        commits += 1;
+        let t = clock.fetch_add(1, SeqCst);
+        let mut app = head.appender();
+        samples.clear();
+        for (series, known) in refs.iter_mut().enumerate() {
+            let generation = if series % 10 == 0 { commits / 500 } else { 0 };
+            if generation > 0 && commits % 500 == 0 {
+                *known = None;
+            }
+            match *known {
+                Some(series) => samples.push(Sample { series, t, v: commits as f64, st: 0 }),
+                None => {
+                    *known = Some(app.append(None, &labels(writer, series, generation), t, commits as f64).unwrap())
+                }
+            }
+        }
+        app.append_many(&samples, |i, error| panic!("{:?}: {error}", samples[i]));
+        if attempts % 7 == 0 {
+            app.rollback();
+            commits -= 1;
+            continue;
+        }
+        let done = app.commit().unwrap();
+        assert_eq!((done.appended, done.left_out), (SERIES as u64, 0));
+    }
+    commits
+}
+
+/// Every reader sees whole commits: all series of a writer end with the same value, and none has a hole.
+fn read(head: &Head, stop: &AtomicBool, seen: &AtomicU64) {
+    while !stop.load(SeqCst) {
+        for writer in 0..WRITERS {
+            let matchers = [Matcher::equal("writer", writer.to_string()), Matcher::equal("generation", "0")];
+            let mut last: HashMap<u64, usize> = HashMap::new();
+            for series in head.select(&matchers, i64::MIN, i64::MAX) {
+                if series.labels().get(b"series").is_some_and(|n| n.ends_with(b"0")) {
+                    continue;
+                }
+                let mut previous: Option<(i64, u64)> = None;
+                for sample in series.samples() {
+                    let sample = sample.unwrap();
+                    let Value::Float(v) = sample.value else { panic!("{sample:?}") };
+                    if let Some((t, before)) = previous {
+                        assert!(sample.t > t && v as u64 == before + 1, "a hole: {before} then {v} at {}", sample.t);
+                    }
+                    previous = Some((sample.t, v as u64));
+                }
+                if let Some((_, v)) = previous {
+                    *last.entry(v).or_default() += 1;
+                    seen.fetch_add(1, SeqCst);
+                }
+            }
+            assert!(last.len() <= 1, "half a commit of writer {writer}: {last:?}");
+        }
+    }
+}
+
+fn truncate(head: &Head, stop: &AtomicBool) -> u64 {
+    let mut done = 0;
+    while !stop.load(SeqCst) {
+        std::thread::sleep(Duration::from_millis(20));
+        if head.compactable() {
+            let mint = head.max_time() - RANGE;
+            let truncated = head.truncate(mint).unwrap();
+            assert!(head.min_time() >= mint);
+            done += u64::from(truncated.chunks > 0);
+        }
+    }
+    done
+}
+
+#[test]
+fn nothing_is_torn_lost_or_left_behind_under_load() {
+    let seconds = std::env::var("HEADWATER_STRESS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = Head::open(fs(), tmp.path(), busy()).unwrap();
+    let (clock, stop, seen) = (AtomicI64::new(1_000_000), AtomicBool::new(false), AtomicU64::new(0));
+    let (commits, truncations) = std::thread::scope(|scope| {
+        let (head, clock, stop, seen) = (&head, &clock, &stop, &seen);
+        let writers: Vec<_> = (0..WRITERS).map(|w| scope.spawn(move || write(head, w, clock, stop))).collect();
+        let readers: Vec<_> = (0..2).map(|_| scope.spawn(move || read(head, stop, seen))).collect();
+        let truncating = scope.spawn(move || truncate(head, stop));
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let ended = || writers.iter().any(|w| w.is_finished()) || readers.iter().any(|r| r.is_finished());
+        while Instant::now() < end && !ended() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stop.store(true, SeqCst);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        let commits: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        (commits, truncating.join().unwrap())
+    });
+    let stats = head.stats();
+    println!("{commits} commits, {truncations} truncations, {} series read, {stats:?}", seen.into_inner());
+    assert!(commits > 100 * seconds && truncations >= 1, "{commits} commits, {truncations} truncations");
+    let (live, mint) = (dump(&head), head.min_time());
+    head.close().unwrap();
+    let again = HeadOptions { min_valid_time: Some(mint), ..busy() };
+    let (head, report) = Head::open(fs(), tmp.path(), again).unwrap();
+    assert!(report.damage.is_empty(), "{report:?}");
+    assert!(dump(&head) == live, "a restart gives something else");
+}
