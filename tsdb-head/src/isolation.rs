@@ -135,6 +135,14 @@ pub(crate) struct ReadTicket {
 }
 
 impl ReadTicket {
+    /// The read begins no earlier than `mint` after all: whoever waits for what is older need not wait for it.
+    pub(crate) fn narrow(&self, mint: i64) {
+        if let Some(read) = self.isolation.open.lock().reads.get_mut(&self.id) {
+            read.mint = read.mint.max(mint);
+        }
+        self.isolation.closed.notify_all();
+    }
+
     pub(crate) fn view(&self) -> &ReadView {
         &self.view
     }
@@ -298,6 +306,8 @@ mod tests {
         let read = iso.begin_read(50, 60);
         assert!(iso.wait_until_quiet(0, 50, soon()));
         assert!(!iso.wait_until_quiet(0, 51, soon()));
+        read.narrow(51);
+        assert!(iso.wait_until_quiet(0, 51, soon()));
         drop(read);
         let append = iso.begin_append();
         assert!(iso.wait_until_quiet(0, 100, soon()));

@@ -63,9 +63,11 @@ impl Head {
     /// Samples are read when they are asked for. While the returned set lives, a truncation of what it covers waits for it.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher], mint: i64, maxt: i64) -> SeriesSet {
-        // What a truncation has taken over is no longer the head's to show.
         let ticket = self.shared.isolation.begin_read(mint, maxt);
+        // What a truncation has taken over is no longer the head's to show. Looked at behind the announcement, so that
+        // either this reader sees the new bound or the truncation sees this reader.
         let mint = if self.shared.time.initialised() { mint.max(self.shared.time.min()) } else { mint };
+        ticket.narrow(mint);
         let refs = self.shared.index.read().select(matchers);
         SeriesSet {
             refs: refs.into_iter(),

@@ -32,8 +32,6 @@ impl Appender {
         let buffers = &mut self.buffers;
         let mut records = std::mem::take(&mut buffers.records);
         records.clear();
-        // The index before the set, the order in which a new series takes them: else the two wait for each other.
-        let index = (!buffers.unlogged.is_empty()).then(|| head.index.read());
         // Held until the records are written, so that no other appender's samples of these series come first.
         let _logging = (!buffers.unlogged.is_empty()).then(|| head.logging_series.lock());
         let mut mine = Vec::new();
@@ -42,7 +40,7 @@ impl Appender {
             mine.extend(buffers.unlogged.iter().copied().filter(|series| unlogged.remove(series)));
             drop(unlogged);
             mine.sort_unstable();
-            encode_series(&head, &mine, &mut records);
+            encode_series(&head.index.read(), &mine, &mut records);
         }
         let version = if head.options.start_timestamps { Version::V2 } else { Version::V1 };
         for batch in buffers.batches() {
