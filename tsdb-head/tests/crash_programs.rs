@@ -134,7 +134,9 @@ impl Program {
         let fs: Fs = Arc::new(disk.clone());
         let (head, report) = Head::open(fs, Path::new(DIR), self.options.clone())?;
         self.count(|seen| seen.unsound += u64::from(!report.is_sound()));
-        assert_eq!(report.counts.unknown_refs, 0, "samples whose series record is gone: {report:?}");
+        // A truncation may drop the record of a series whose old samples are still in a segment.
+        let complete = self.profile == Profile::Append;
+        assert!(!complete || report.counts.unknown_refs == 0, "samples whose series record is gone: {report:?}");
         self.count(|seen| seen.mapped += u64::from(report.chunk_files.chunks > 0));
         Ok(head)
     }
