@@ -174,6 +174,7 @@ impl<B: Merge> NativeHistogram<B> {
         if self.uses_custom_buckets() || is_custom_buckets_schema(schema) || schema >= self.schema {
             return Err(ReduceError::Target { from: self.schema, to: schema });
         }
+        check_layout(self.positive_spans.iter().copied(), self.positive_buckets.len())?;
         check_layout(self.negative_spans.iter().copied(), self.negative_buckets.len())?;
         let steps = self.schema.abs_diff(schema);
         reduce_side(&mut self.positive_spans, &mut self.positive_buckets, steps)?;
