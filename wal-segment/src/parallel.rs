@@ -333,6 +333,8 @@ where
         {
             outcome = deliver(done, &mut seams, &mut reduce);
         }
+        // Also when every block is claimed: who waits for its turn to read one would wait for ever.
+        delivery.stop();
         drop(stop);
         outcome
     })
