@@ -92,6 +92,46 @@ fn the_parallel_reader_agrees_whatever_the_threads_and_blocks() {
 }
 
 #[test]
+fn a_consumer_that_stops_leaves_no_thread_waiting() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let tmp = tempfile::tempdir().unwrap();
+    write(tmp.path(), Compression::None, &mut rng);
+    let segments = layout::segments(&real(), tmp.path()).unwrap();
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Few blocks, so that the last ones are handed out while earlier ones are still to be taken.
+        for (round, blocks) in (0..2_000).zip((3..12).cycle()) {
+            let last = layout::SegmentRef { len: blocks * PAGE, ..segments[0].clone() };
+            let options = ParallelOptions { threads: 2 + round % 3, block_size: PAGE };
+            let mut left = round % 3;
+            let stopped = parallel::read(
+                &real(),
+                &[last],
+                &options,
+                |_| (),
+                |()| {
+                    left = left.checked_sub(1).ok_or(Stopped(None))?;
+                    Ok(())
+                },
+            );
+            let stopped: Result<(), Option<ReadError>> = stopped.map_err(|e: Stopped| e.0);
+            assert!(stopped.is_err());
+        }
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(std::time::Duration::from_secs(120)).expect("a reader hangs or has failed");
+}
+
+/// The consumer's own error, or the reader's.
+struct Stopped(Option<ReadError>);
+
+impl From<ReadError> for Stopped {
+    fn from(error: ReadError) -> Self {
+        Self(Some(error))
+    }
+}
+
+#[test]
 fn reading_from_an_offset_gives_the_records_that_begin_behind_it() {
     let mut rng = StdRng::seed_from_u64(3);
     let tmp = tempfile::tempdir().unwrap();

@@ -146,7 +146,8 @@ impl<'a> Program<'a> {
         let theirs = self.theirs.append(name, entries, zero)?;
         for (i, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
             if ours == "out of bounds" && theirs == "invalid histogram" && self.setup.starts {
-                coverage.allowed("fault-named-first", "of two faults in one sample the reference's interfaces name either");
+                coverage
+                    .allowed("fault-named-first", "of two faults in one sample the reference's interfaces name either");
                 continue;
             }
             ensure!(
