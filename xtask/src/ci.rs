@@ -20,6 +20,10 @@ pub(crate) struct Args {
     /// Seconds for each fuzz target
     #[arg(long, default_value_t = 10)]
     fuzz_seconds: u64,
+    /// Seed of the comparison with Prometheus: fixed, so that a change is judged by what it did; run on its own,
+    /// `cargo xtask interop` takes a new one each time
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Names the steps
     #[arg(long)]
     list: bool,
@@ -54,7 +58,7 @@ const STEPS: &[Step] = &[
         name: "interop",
         about: "beside Prometheus 3.14, a tenth of the rounds",
         slow: true,
-        run: |_| interop::quick(),
+        run: |args| interop::quick(args.seed),
     },
     Step {
         name: "fuzz",
