@@ -35,7 +35,10 @@ pub(crate) struct StField {
 #[inline(always)]
 pub(crate) fn field(header: u8, start: &mut i64, index: u16, before: i64, st: i64) -> Option<StField> {
     let begun = header & LAST_CHANGE_ON != 0;
-    if !begun && st == *start && index != u16::from(LAST_CHANGE_ON) {
+    let last = u16::from(LAST_CHANGE_ON);
+    // Behind the last index nothing can begin any more. No writer leaves a chunk like that; one that was made up and then
+    // continued goes on without start timestamps, as it began.
+    if !begun && (index > last || st == *start && index != last) {
         return None;
     }
     let diff = before.wrapping_sub(st);
