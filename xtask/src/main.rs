@@ -22,10 +22,6 @@ mod sh;
 mod test;
 mod tidy;
 
-/// The program's allocator: our side of a comparison runs in this process.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Checks, tests and measures Headwater", disable_help_subcommand = true)]
 struct Cli {
