@@ -64,13 +64,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Every target for so many seconds: what `cargo xtask ci` runs.
-pub(crate) fn briefly(seconds: u64) -> Result<()> {
+/// Every target a little, always the same inputs, so that a change is judged by what it did: what `cargo xtask ci` runs.
+pub(crate) fn briefly(runs: u64) -> Result<()> {
     let args = Args {
         target: None,
-        runs: None,
-        seconds: Some(seconds),
-        seed: None,
+        runs: Some(runs),
+        seconds: Some(20),
+        seed: Some(1),
         input: None,
         rss_limit: 2048,
         list: false,

@@ -148,8 +148,8 @@ fn read_head<B: Wire>(cursor: &mut Cursor<'_>) -> Result<Head<B>, DecodeError> {
 
 #[inline]
 fn read_span(cursor: &mut Cursor<'_>) -> Result<Span, DecodeError> {
-    let offset = cursor.varint("a span offset")? as i32;
-    Ok(Span { offset, length: cursor.uvarint("a span length")? as u32 })
+    let offset = cursor.varint("a span")? as i32;
+    Ok(Span { offset, length: cursor.uvarint("a span")? as u32 })
 }
 
 #[inline]
