@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (package, target) in targets {
         let (states, kills) = match (args.quick, package.as_str()) {
             (true, "wal-segment") => (100_000, 500),
+            (true, "wal-checkpoint") => (20_000, 50),
             (true, _) => (10_000, 50),
             (false, _) => (args.states, args.kills),
         };
