@@ -40,7 +40,7 @@ pub(crate) mod sealed {
         #[allow(private_interfaces, reason = "sealed")]
         fn put_count(out: &mut Buffer, count: Self::Count);
         #[allow(private_interfaces, reason = "sealed")]
-        fn put_bucket(out: &mut Buffer, bucket: Self);
+        fn put_buckets(out: &mut Buffer, buckets: &[Self]);
         fn reduce(h: &mut NativeHistogram<Self>, schema: i32) -> Result<(), ReduceError>;
     }
 }
@@ -73,8 +73,10 @@ impl sealed::Wire for i64 {
     }
 
     #[inline]
-    fn put_bucket(out: &mut Buffer, bucket: i64) {
-        out.put_varint(bucket);
+    fn put_buckets(out: &mut Buffer, buckets: &[i64]) {
+        for &bucket in buckets {
+            out.put_varint(bucket);
+        }
     }
 
     fn reduce(h: &mut NativeHistogram<i64>, schema: i32) -> Result<(), ReduceError> {
@@ -109,8 +111,13 @@ impl sealed::Wire for f64 {
     }
 
     #[inline]
-    fn put_bucket(out: &mut Buffer, bucket: f64) {
-        out.put_float(bucket);
+    fn put_buckets(out: &mut Buffer, buckets: &[f64]) {
+        let len = 8 * buckets.len();
+        let (room, _) = out.room(len).as_chunks_mut();
+        for (to, bucket) in room.iter_mut().zip(buckets) {
+            *to = bucket.to_bits().to_be_bytes();
+        }
+        out.advance(len);
     }
 
     fn reduce(h: &mut NativeHistogram<f64>, schema: i32) -> Result<(), ReduceError> {
@@ -339,9 +346,7 @@ fn put_spans(out: &mut Buffer, spans: &[Span]) {
 
 fn put_buckets<B: Wire>(out: &mut Buffer, buckets: &[B]) {
     out.put_uvarint(buckets.len() as u64);
-    for bucket in buckets {
-        B::put_bucket(out, *bucket);
-    }
+    B::put_buckets(out, buckets);
 }
 
 pub(super) fn put<B: Wire>(out: &mut Buffer, h: &NativeHistogram<B>) {

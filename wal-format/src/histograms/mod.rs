@@ -241,16 +241,18 @@ pub(crate) fn encode<'a, B: Wire>(
         return ends.push(out.len());
     }
     let any_custom = samples.clone().any(|s| s.histogram.uses_custom_buckets());
-    let all_custom = any_custom && samples.clone().all(|s| s.histogram.uses_custom_buckets());
-    if !all_custom {
+    if !any_custom {
+        let base = samples.clone().next().map(|first| Base { series: first.series, t: first.t });
+        encode_v1(out, tags.exponential, base, samples);
+        return ends.push(out.len());
+    }
+    if !samples.clone().all(|s| s.histogram.uses_custom_buckets()) {
         let base = samples.clone().next().map(|first| Base { series: first.series, t: first.t });
         encode_v1(out, tags.exponential, base, samples.clone().filter(|s| !s.histogram.uses_custom_buckets()));
         ends.push(out.len());
     }
-    if any_custom {
-        encode_v1(out, tags.custom, None, samples.filter(|s| s.histogram.uses_custom_buckets()));
-        ends.push(out.len());
-    }
+    encode_v1(out, tags.custom, None, samples.filter(|s| s.histogram.uses_custom_buckets()));
+    ends.push(out.len());
 }
 
 fn encode_v1<'a, B: Wire>(
