@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for line in [
         vec!["inspect", dir],
         vec!["bench", "replay", dir],
-        vec!["dump", dir, "--match", r#"{__name__=~"node_load.*"}"#, "--max-time", "2026-11-21T03:48:32Z"],
+        vec!["dump", dir, "--match", "node_load1", "--max-time", "2026-11-21T03:48:32Z"],
         vec!["dump", dir, "--match", r#"rpc_durations_seconds{quantile="0.9"}"#],
         vec!["verify", dir],
     ] {
