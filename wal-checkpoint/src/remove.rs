@@ -13,8 +13,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tsdb_vfs::{FileKind, Fs};
-use wal_segment::LogReader;
 use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
+use wal_segment::{Item, LogReader, SalvageReader, SegmentRef};
 
 use crate::error::Error;
 use crate::stats::Stats;
@@ -55,8 +55,8 @@ pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
 }
 
 /// Ends what an interrupted run left unfinished: temporaries are removed, then, if the newest checkpoint is sound, what it
-/// stands for: segments up to its number and older checkpoints. To be called before a log is truncated again, under the
-/// directory's lock.
+/// stands for: segments up to its number and older checkpoints. Damaged ones are moved to `quarantine/`, as [`retire`]
+/// would have done. To be called before a log is truncated again, under the directory's lock.
 ///
 /// # Errors
 ///
@@ -81,10 +81,36 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     if records == 0 && stale.iter().any(|segment| segment.len > 0) {
         return Err(Error::Hollow { path: newest.path.clone() });
     }
+    let mut damaged = Vec::new();
+    for segment in &stale {
+        if is_damaged(fs, vec![segment.clone()])? {
+            damaged.push(segment.index);
+        }
+    }
+    let mut damaged_checkpoints = Vec::new();
+    for older in &checkpoints[..checkpoints.len() - 1] {
+        let segments = layout::segments(fs, &older.path)?;
+        if layout::check_sequence(&segments).is_err() || is_damaged(fs, segments)? {
+            damaged_checkpoints.push(older.path.as_path());
+        }
+    }
     let mut removed = Removed::default();
-    remove_up_to(fs, dir, newest.index, &[], &mut removed)?;
-    delete_checkpoints_before(fs, dir, newest.index, &[], &mut removed)?;
+    remove_up_to(fs, dir, newest.index, &damaged, &mut removed)?;
+    delete_checkpoints_before(fs, dir, newest.index, &damaged_checkpoints, &mut removed)?;
     Ok(removed)
+}
+
+/// Whether anything in these segments is no record: the run that made the checkpoint may have read over it, and been
+/// killed before it moved the evidence.
+fn is_damaged(fs: &Fs, segments: Vec<SegmentRef>) -> Result<bool, Error> {
+    let mut reader = SalvageReader::over(fs.clone(), segments);
+    while let Some(item) = reader.next()? {
+        match item {
+            Item::Record(record) if wal_format::validate(record.bytes).is_ok() => {}
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 /// Removes the segments that checkpoint `index` stands for, which must be there and sound: its number and below, oldest

@@ -282,3 +282,21 @@ fn leftovers_are_removed_only_behind_a_checkpoint_that_holds_something() {
     assert_eq!(removed.segments, to + 1);
     assert_eq!(remove_temporaries(&fs, dir()).expect("a disk"), 0);
 }
+
+#[test]
+fn a_run_that_was_killed_before_it_moved_the_evidence_is_ended_the_same_way() {
+    let (disk, fs, to) = fresh(60);
+    let damaged = dir().join(layout::segment_name(1));
+    let file = disk.open_write(&damaged).expect("a segment");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 1000).expect("a byte");
+    file.write_all_at(&[byte[0] ^ 0x10], 1000).expect("a disk");
+    let bytes = disk.read(&damaged).expect("a segment");
+    let options = Options { damage: DamagePolicy::Salvage, ..Options::default() };
+    let stats = checkpoint(&Source::segments(&fs, dir()), 0, to, |_| true, 0, &options).expect("salvage");
+    assert!(!stats.damage.is_empty());
+    // No retire.
+    let removed = clean_up(&fs, dir()).expect("a sound checkpoint");
+    assert_eq!((removed.segments, removed.quarantined.len()), (to, 1));
+    assert_eq!(disk.read(&removed.quarantined[0]).expect("the evidence"), bytes);
+}
