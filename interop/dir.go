@@ -353,6 +353,20 @@ func init() {
 		}
 		return nil, d.db.Head().Truncate(args.Mint)
 	})
+	// Deletes samples of the series that carry a label, from "mint" to "maxt" (ms, both included).
+	registerDB("dir.delete", func(d *openDir, req *Request) (*Response, error) {
+		var args struct {
+			Mint  int64  `json:"mint"`
+			Maxt  int64  `json:"maxt"`
+			Label string `json:"label"`
+			Value string `json:"value"`
+		}
+		if err := req.Decode(&args); err != nil {
+			return nil, err
+		}
+		matcher := labels.MustNewMatcher(labels.MatchEqual, args.Label, args.Value)
+		return nil, d.db.Delete(context.Background(), args.Mint, args.Maxt, matcher)
+	})
 	// Dumps an open directory: entries, or with "text" the lines of `headwater dump` ("st": with start timestamps).
 	registerDB("dir.dump_open", func(d *openDir, req *Request) (*Response, error) {
 		args, err := decodeDump(req)

@@ -59,6 +59,13 @@ pub enum Problem {
         /// The tag found; `None` in an empty record.
         found: Option<u8>,
     },
+    /// A byte that says what follows has a value that does not exist.
+    Byte {
+        /// What it should be.
+        expected: &'static str,
+        /// The byte found.
+        found: u8,
+    },
     /// A histogram of a higher resolution than supported cannot be reduced: its spans and buckets do not fit together.
     Reduce(ReduceError),
 }
@@ -80,6 +87,7 @@ impl fmt::Display for DecodeError {
                 write!(f, "expected a record of {expected}, found tag {tag}")
             }
             Problem::Tag { expected, found: None } => write!(f, "expected a record of {expected}, found an empty one"),
+            Problem::Byte { expected, found } => write!(f, "expected {expected}, found {found}"),
             Problem::Reduce(error) => write!(f, "a histogram's resolution cannot be reduced: {error}"),
         }?;
         write!(f, " (byte {} of the record)", self.offset)

@@ -8,14 +8,14 @@ use tsdb_model::histogram::NativeHistogram;
 use tsdb_model::json::{Float, Text, is_lossy, labels_are_lossy};
 
 /// Starts an entry: all begin with the ref.
-fn entry<S: Serializer>(serializer: S, series: tsdb_model::SeriesRef) -> Result<S::SerializeMap, S::Error> {
+pub(crate) fn entry<S: Serializer>(serializer: S, series: tsdb_model::SeriesRef) -> Result<S::SerializeMap, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("ref", &series.0)?;
     Ok(map)
 }
 
 /// Says that bytes of this entry were no UTF-8 and are shown as U+FFFD.
-fn note_loss<M: SerializeMap>(map: &mut M, lossy: bool) -> Result<(), M::Error> {
+pub(crate) fn note_loss<M: SerializeMap>(map: &mut M, lossy: bool) -> Result<(), M::Error> {
     if lossy { map.serialize_entry("lossy", &true) } else { Ok(()) }
 }
 

@@ -48,6 +48,7 @@ mod metadata;
 mod record;
 mod samples;
 mod series;
+pub mod snapshot;
 mod start_time;
 pub mod tag;
 mod text;

@@ -7,7 +7,7 @@ use tsdb_model::gotext::{write_float_g, write_quoted};
 use tsdb_model::histogram::NativeHistogram;
 use tsdb_model::staleness::is_stale;
 
-fn write_value(f: &mut fmt::Formatter<'_>, v: f64) -> fmt::Result {
+pub(crate) fn write_value(f: &mut fmt::Formatter<'_>, v: f64) -> fmt::Result {
     if is_stale(v) { f.write_str("stale") } else { write_float_g(f, v) }
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for MmapMarker {
     }
 }
 
-fn write_lines<T: fmt::Display>(f: &mut fmt::Formatter<'_>, entries: &[T]) -> fmt::Result {
+pub(crate) fn write_lines<T: fmt::Display>(f: &mut fmt::Formatter<'_>, entries: &[T]) -> fmt::Result {
     entries.iter().try_for_each(|entry| writeln!(f, "  {entry}"))
 }
 

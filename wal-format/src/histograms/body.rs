@@ -181,6 +181,16 @@ fn read_buckets<B: Wire>(cursor: &mut Cursor<'_>, into: &mut Vec<B>) -> Result<(
 /// Reads a histogram into `h`, keeping its memory. False if the schema is unknown: what `h` then holds has no meaning.
 pub(super) fn read_into<B: Wire>(cursor: &mut Cursor<'_>, h: &mut NativeHistogram<B>) -> Result<bool, DecodeError> {
     let start = *cursor;
+    read_stored(cursor, h)?;
+    if needs_reduction(h.schema) {
+        B::reduce(h, EXPONENTIAL_SCHEMA_MAX).map_err(|error| start.error(Problem::Reduce(error)))?;
+    }
+    Ok(is_known_schema(h.schema))
+}
+
+/// Reads a histogram of any schema into `h` as it is stored, keeping its memory.
+#[inline]
+pub(crate) fn read_stored<B: Wire>(cursor: &mut Cursor<'_>, h: &mut NativeHistogram<B>) -> Result<(), DecodeError> {
     let head = read_head::<B>(cursor)?;
     h.counter_reset_hint = head.counter_reset_hint;
     h.schema = head.schema;
@@ -196,10 +206,7 @@ pub(super) fn read_into<B: Wire>(cursor: &mut Cursor<'_>, h: &mut NativeHistogra
     if is_custom_buckets_schema(h.schema) {
         read_buckets::<f64>(cursor, &mut h.custom_values)?;
     }
-    if needs_reduction(h.schema) {
-        B::reduce(h, EXPONENTIAL_SCHEMA_MAX).map_err(|error| start.error(Problem::Reduce(error)))?;
-    }
-    Ok(is_known_schema(h.schema))
+    Ok(())
 }
 
 /// A run of encoded items: how many, and their bytes.
@@ -349,7 +356,7 @@ fn put_buckets<B: Wire>(out: &mut Buffer, buckets: &[B]) {
     B::put_buckets(out, buckets);
 }
 
-pub(super) fn put<B: Wire>(out: &mut Buffer, h: &NativeHistogram<B>) {
+pub(crate) fn put<B: Wire>(out: &mut Buffer, h: &NativeHistogram<B>) {
     out.put_byte(h.counter_reset_hint.to_byte());
     out.put_varint(i64::from(h.schema));
     out.put_float(h.zero_threshold);

@@ -19,9 +19,10 @@ mod chunks;
 mod dirs;
 mod records;
 mod scrapes;
+mod snapshot;
 
 /// Every layer's goldens. One line a layer.
-const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS, records::GOLDENS, scrapes::GOLDENS];
+const LAYERS: &[&[Golden]] = &[chunks::GOLDENS, dirs::GOLDENS, records::GOLDENS, scrapes::GOLDENS, snapshot::GOLDENS];
 
 /// All goldens together: a clone should stay small.
 const MOST_BYTES: u64 = 8 << 20;

@@ -249,11 +249,14 @@ pub(crate) fn open(process: &mut Reference, dir: &Path, compression: &str) -> Re
 
 /// Appends commit by commit; nothing may be refused.
 pub(crate) fn append(process: &mut Reference, db: u64, commits: &[Vec<Entry>]) -> Result<()> {
-    for commit in commits {
-        let answer = process.call("dir.append", json!({ "db": db }), &entry::encode(commit))?;
-        let refused = answer.fields["refused"].as_object().is_none_or(|refused| !refused.is_empty());
-        ensure!(!refused, "refused: {}", answer.fields["refused"]);
-    }
+    commits.iter().try_for_each(|commit| append_with(process, json!({ "db": db }), commit))
+}
+
+/// Appends entries with arguments of one's own; nothing may be refused.
+pub(crate) fn append_with(process: &mut Reference, args: serde_json::Value, entries: &[Entry]) -> Result<()> {
+    let answer = process.call("dir.append", args, &entry::encode(entries))?;
+    let refused = answer.fields["refused"].as_object().is_none_or(|refused| !refused.is_empty());
+    ensure!(!refused, "refused: {}", answer.fields["refused"]);
     Ok(())
 }
 
