@@ -19,6 +19,8 @@ use wal_segment::{layout, verify};
 
 use crate::source::{self, LogPart, Step};
 
+mod snapshots;
+
 /// One thing that is wrong, or worth knowing.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Finding {
@@ -52,7 +54,7 @@ impl Finding {
     }
 }
 
-/// Looks at all of `dir`: log, checkpoint, out-of-order log, chunk files, blocks' metadata. `progress` is told of bytes.
+/// Looks at all of `dir`: log, checkpoint, out-of-order log, chunk files, snapshot, blocks' metadata. `progress` is told of bytes.
 pub(crate) fn find(fs: &Fs, dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for log in ["wal", "wbl"].map(|name| dir.join(name)) {
@@ -68,6 +70,7 @@ pub(crate) fn find(fs: &Fs, dir: &Path, mut progress: impl FnMut(u64)) -> Result
     }
     references.report(&parts, &mut findings);
     chunk_files(fs, dir, &references, &mut findings)?;
+    snapshots::find(fs, dir, &mut findings)?;
     if let Err(error) = data_dir::blocks(fs, dir) {
         let (prometheus, repair) = ("refuses to start".into(), "nothing; move the block away yourself".into());
         let path = dir.display().to_string();

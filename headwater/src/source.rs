@@ -8,6 +8,9 @@ use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::{self, CHECKPOINT_PREFIX};
 use wal_segment::{Item, Record, SalvageReader, SegmentRef};
 
+/// What the directory of a chunk snapshot is called, before the segment and the offset that it speaks for.
+pub(crate) const SNAPSHOT_PREFIX: &str = "chunk_snapshot.";
+
 /// What part of a data directory a log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -17,6 +20,8 @@ pub(crate) enum Role {
     Log,
     /// Segments of the out-of-order log.
     OutOfOrder,
+    /// Segments of a chunk snapshot, whose records are of another sort.
+    Snapshot,
 }
 
 /// Segments that are read one after the other.
@@ -97,7 +102,9 @@ pub(crate) fn resolve(fs: &Fs, path: &Path) -> Result<Vec<LogPart>> {
         bail!("{}: expected a segment, found {}", path.display(), metadata.kind);
     }
     let segment = SegmentRef { index, path: path.to_owned(), len: metadata.len };
-    Ok(vec![LogPart { role: Role::Log, prefix: String::new(), segments: vec![segment], follows: None }])
+    // Beside others of its sort a segment is known by its directory's name.
+    let role = std::path::absolute(path).ok().and_then(|path| Some(role_of(&file_name(path.parent()?))));
+    Ok(vec![LogPart { role: role.unwrap_or(Role::Log), prefix: String::new(), segments: vec![segment], follows: None }])
 }
 
 fn resolve_dir(fs: &Fs, dir: &Path) -> Result<Vec<LogPart>> {
@@ -106,11 +113,21 @@ fn resolve_dir(fs: &Fs, dir: &Path) -> Result<Vec<LogPart>> {
     }
     let segments = layout::segments(fs, dir)?;
     let name = file_name(dir);
-    if segments.is_empty() && !matches!(&*name, "wal" | "wbl") && !name.starts_with(CHECKPOINT_PREFIX) {
+    let known =
+        matches!(&*name, "wal" | "wbl") || [CHECKPOINT_PREFIX, SNAPSHOT_PREFIX].iter().any(|p| name.starts_with(p));
+    if segments.is_empty() && !known {
         bail!("{}: not a data directory (no wal, wbl or chunks_head in it) and no segments in it", dir.display());
     }
-    let role = if name == "wbl" { Role::OutOfOrder } else { Role::Log };
-    Ok(vec![LogPart { role, prefix: String::new(), segments, follows: None }])
+    Ok(vec![LogPart { role: role_of(&name), prefix: String::new(), segments, follows: None }])
+}
+
+/// What sort of log lies in a directory of this name.
+fn role_of(name: &str) -> Role {
+    match name {
+        "wbl" => Role::OutOfOrder,
+        _ if name.starts_with(SNAPSHOT_PREFIX) => Role::Snapshot,
+        _ => Role::Log,
+    }
 }
 
 /// True if `dir` holds at least one of the directories that only a Prometheus data directory holds.
@@ -119,7 +136,7 @@ pub(crate) fn looks_like_data_dir(fs: &Fs, dir: &Path) -> Result<bool> {
     Ok(entries.iter().any(|entry| {
         let name = entry.name.to_string_lossy();
         entry.kind == FileKind::Dir
-            && (matches!(&*name, "wal" | "wbl" | "chunks_head") || name.starts_with("chunk_snapshot."))
+            && (matches!(&*name, "wal" | "wbl" | "chunks_head") || name.starts_with(SNAPSHOT_PREFIX))
     }))
 }
 

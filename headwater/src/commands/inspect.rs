@@ -215,7 +215,7 @@ fn chunk_files(fs: &Fs, dir: &Path, faults: &mut Vec<FaultCount>) -> Result<Chun
 fn snapshots(fs: &Fs, dir: &Path) -> Result<Vec<String>> {
     let entries = fs.list(dir)?;
     let names = entries.iter().filter(|entry| entry.kind == FileKind::Dir).map(|entry| entry.name.to_string_lossy());
-    Ok(names.filter(|name| name.starts_with("chunk_snapshot.")).map(Into::into).collect())
+    Ok(names.filter(|name| name.starts_with(source::SNAPSHOT_PREFIX)).map(Into::into).collect())
 }
 
 fn blocks(fs: &Fs, dir: &Path, faults: &mut Vec<FaultCount>) -> Vec<Block> {

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use wal_format::{Kind, Record, RecordEntries};
+use wal_format::snapshot::SnapshotRecord;
+use wal_format::{DecodeError, Kind, Record, RecordEntries};
 use wal_segment::layout;
 
 use crate::context::Context;
@@ -17,13 +18,13 @@ use crate::exit;
 use crate::output::Out;
 use crate::progress::Progress;
 use crate::selector::{RefFilter, Selector};
-use crate::source::{self, LogPart, Step};
+use crate::source::{self, LogPart, Role, Step};
 use crate::times::parse_time;
 
 /// Arguments of `records`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A data directory, wal/, wbl/, a checkpoint or one segment
+    /// A data directory, wal/, wbl/, a checkpoint, a chunk_snapshot directory or one segment
     path: PathBuf,
     /// One JSON object a line
     #[arg(long)]
@@ -39,7 +40,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Filter {
     /// Only records of this kind (repeatable): series, samples, histograms, float_histograms, tombstones, exemplars,
-    /// metadata, mmap_markers, unknown
+    /// metadata, mmap_markers, unknown; in a snapshot snapshot_series, snapshot_tombstones, snapshot_exemplars
     #[arg(long, value_parser = parse_kind, value_name = "KIND")]
     kind: Vec<WantedKind>,
     /// Only entries of this series ref (repeatable)
@@ -49,7 +50,7 @@ pub(crate) struct Filter {
     /// the series records that come before
     #[arg(long = "match", value_name = "SELECTOR")]
     matches: Vec<Selector>,
-    /// Only entries at or after this time; entries without a time stay
+    /// Only entries at or after this time; entries without a time stay, a snapshot's series by the range of its chunk
     #[arg(long, value_parser = parse_time, allow_hyphen_values = true, value_name = "TIME")]
     since: Option<i64>,
     /// Only entries at or before this time
@@ -57,14 +58,38 @@ pub(crate) struct Filter {
     until: Option<i64>,
 }
 
+impl Filter {
+    fn times(&self) -> Times {
+        Times { since: self.since.unwrap_or(i64::MIN), until: self.until.unwrap_or(i64::MAX) }
+    }
+}
+
+/// Which entries are wanted by their time.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    since: i64,
+    until: i64,
+}
+
+impl Times {
+    fn is_everything(self) -> bool {
+        self.since == i64::MIN && self.until == i64::MAX
+    }
+
+    /// Whether a range touches what is wanted; what has no time is.
+    fn wants(self, range: Option<(i64, i64)>) -> bool {
+        range.is_none_or(|(first, last)| last >= self.since && first <= self.until)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct WantedKind(Option<Kind>);
+struct WantedKind(&'static str);
 
 fn parse_kind(text: &str) -> Result<WantedKind> {
-    match (text, Kind::from_name(text)) {
-        (_, Some(kind)) => Ok(WantedKind(Some(kind))),
-        ("unknown", None) => Ok(WantedKind(None)),
-        _ => anyhow::bail!("no such kind: expected one of {}, unknown", Kind::ALL.map(Kind::name).join(", ")),
+    let mut names = Kind::ALL.map(Kind::name).into_iter().chain(SnapshotRecord::NAMES).chain(["unknown"]);
+    match names.clone().find(|name| *name == text) {
+        Some(name) => Ok(WantedKind(name)),
+        None => anyhow::bail!("no such kind: expected one of {}", names.by_ref().collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -85,7 +110,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
                     progress.add(record.end.saturating_sub(from));
                     last = (position.segment, record.end);
                     let file = format!("{}{}", part.prefix, layout::segment_name(position.segment));
-                    match printer.record(&file, position.offset, record.bytes)? {
+                    let printed = match part.role {
+                        Role::Snapshot => printer.snapshot_record(&file, position.offset, record.bytes)?,
+                        _ => printer.record(&file, position.offset, record.bytes)?,
+                    };
+                    match printed {
                         Ok(()) => return Ok(ControlFlow::Continue(())),
                         Err(error) => printer.fault(&file, position.offset, &error.to_string()),
                     }
@@ -117,11 +146,11 @@ pub(crate) struct Printer<'a> {
 }
 
 #[derive(Serialize)]
-struct Located<'a> {
+struct Located<'a, R> {
     file: &'a str,
     offset: u64,
     #[serde(flatten)]
-    record: &'a Record<'a>,
+    record: &'a R,
 }
 
 #[derive(Serialize)]
@@ -144,10 +173,9 @@ impl<'a> Printer<'a> {
         file: &str,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<std::result::Result<(), wal_format::DecodeError>> {
+    ) -> Result<std::result::Result<(), DecodeError>> {
         let kind = Kind::of_record(bytes);
-        let kinds = &self.filter.kind;
-        let wanted = kinds.is_empty() || kinds.contains(&WantedKind(kind));
+        let wanted = self.wants_kind(kind.map_or("unknown", Kind::name));
         if !wanted && (self.filter.matches.is_empty() || kind != Some(Kind::Series)) {
             return Ok(Ok(()));
         }
@@ -164,20 +192,46 @@ impl<'a> Printer<'a> {
         Ok(Ok(()))
     }
 
+    /// Prints a snapshot's record, if it is wanted.
+    pub(crate) fn snapshot_record(
+        &mut self,
+        file: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<std::result::Result<(), DecodeError>> {
+        let mut record = match SnapshotRecord::decode(bytes) {
+            Ok(record) => record,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let SnapshotRecord::Series(entry) = &record {
+            self.refs.learn(entry.series, entry.labels.iter());
+        }
+        let (refs, times) = (&self.refs, self.filter.times());
+        let everything = refs.is_everything() && times.is_everything();
+        if self.wants_kind(record.name())
+            && (everything || record.retain(|series, range| refs.wants(series) && times.wants(range)))
+        {
+            self.print(file, offset, &record)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn wants_kind(&self, name: &'static str) -> bool {
+        let kinds = &self.filter.kind;
+        kinds.is_empty() || kinds.contains(&WantedKind(name))
+    }
+
     /// Drops the entries that are not wanted; false if nothing is left that the user asked for.
     fn keep(&self, record: &mut Record<'_>) -> bool {
-        let (since, until) = (self.filter.since.unwrap_or(i64::MIN), self.filter.until.unwrap_or(i64::MAX));
-        let all_times = since == i64::MIN && until == i64::MAX;
-        if self.refs.is_everything() && all_times {
+        let times = self.filter.times();
+        if self.refs.is_everything() && times.is_everything() {
             return true;
         }
-        record.retain(|series, times| {
-            self.refs.wants(series) && times.is_none_or(|(first, last)| last >= since && first <= until)
-        });
+        record.retain(|series, range| self.refs.wants(series) && times.wants(range));
         !record.is_empty()
     }
 
-    fn print(&mut self, file: &str, offset: u64, record: &Record<'_>) -> Result<()> {
+    fn print<R: Serialize + std::fmt::Display>(&mut self, file: &str, offset: u64, record: &R) -> Result<()> {
         if self.json {
             return self.out.json_line(&Located { file, offset, record });
         }
