@@ -175,8 +175,15 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, entry: LedgerEntry) {
+    /// Notes what is durable of a segment, instead of what was known of it.
+    pub fn insert(&mut self, entry: LedgerEntry) {
         self.entries.insert(entry.segment, entry);
+    }
+
+    /// Replaces the ledger in `dir` by this one, atomically and durably. For directories that no [`Log`](crate::Log) has
+    /// open: theirs would go on in a file that has lost its name.
+    pub fn store(&self, fs: &Fs, dir: &Path) -> io::Result<()> {
+        LedgerWriter::replace(fs, dir, self, self.last_segment().map_or(0, |last| last + 1)).map(drop)
     }
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {

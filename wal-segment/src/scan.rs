@@ -4,7 +4,7 @@ use tsdb_vfs::Fs;
 
 use crate::compression::Decompressor;
 use crate::error::{Damage, FrameFault, ReadError, TornAt};
-use crate::format::HEADER_SIZE;
+use crate::format::{HEADER_SIZE, PAGE_SIZE, room_in_page};
 use crate::framer::{Frame, Tally};
 use crate::layout::SegmentRef;
 use crate::ledger::LedgerEntry;
@@ -34,27 +34,18 @@ pub(crate) struct Scan {
 impl Scan {
     /// Reads a segment, every checksum and every compressed record.
     pub(crate) fn run(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
-        Self::run_with(fs, segment, entry, |_| false)
+        Self::run_with(fs, segment, entry, u64::MAX)
     }
 
     /// As [`run`](Self::run), of a segment that a crash may have torn: an empty record that is half a header counts as
-    /// torn. The type byte of a fragment that reached the disk, with the rest of its header in the next sector, which did
-    /// not, reads as a whole record of no bytes.
+    /// torn. The type byte of a fragment that reached the disk, with the rest of its header in the next sector or in the
+    /// rest of a short write, which did not, reads as a whole record of no bytes.
     pub(crate) fn run_torn(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
         let durable = entry.map_or(0, |entry| if entry.sealed { u64::MAX } else { entry.offset });
-        let half = |frame: &Frame| {
-            let empty = frame.end - frame.start == HEADER_SIZE as u64;
-            empty && frame.start >= durable && frame.start / SECTOR != (frame.end - 1) / SECTOR
-        };
-        Self::run_with(fs, segment, entry, half)
+        Self::run_with(fs, segment, entry, durable)
     }
 
-    fn run_with(
-        fs: &Fs,
-        segment: &SegmentRef,
-        entry: Option<LedgerEntry>,
-        is_half_header: impl Fn(&Frame) -> bool,
-    ) -> Result<Self, ReadError> {
+    fn run_with(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>, torn_from: u64) -> Result<Self, ReadError> {
         let mut reader = SalvageSegment::open(fs, segment.clone())?;
         let mut decompressor = Decompressor::default();
         let mut scan = Self {
@@ -70,15 +61,15 @@ impl Scan {
         let mut suspect: Option<(Frame, Tally)> = None;
         loop {
             let found = reader.next()?;
-            // Half a header has zeros behind it, a whole one that happens to look like it has a fragment.
             if let Some((half, before)) = suspect.take()
-                && !matches!(&found, Some(Found::Frame(next)) if next.start == half.end)
+                && is_half_header(&half, found.as_ref(), reader.reader.file_len())
             {
                 scan.take_back(&reader, &half, before);
             }
             let Some(found) = found else { break };
             if let Found::Frame(frame) = &found
-                && is_half_header(frame)
+                && frame.start >= torn_from
+                && frame.end - frame.start == HEADER_SIZE as u64
                 && scan.damage.is_empty()
             {
                 suspect = Some((*frame, scan.tally));
@@ -144,5 +135,63 @@ impl Scan {
             Some(entry) => cut_at >= entry.offset,
             None => self.behind == 0,
         }
+    }
+}
+
+/// Whether an empty record is the beginning of another one's header, by what follows it. Half a header has zeros behind
+/// it; a whole one that happens to look like it has a fragment, the file's end, or too little of its page for another.
+fn is_half_header(empty: &Frame, next: Option<&Found>, file_len: u64) -> bool {
+    if matches!(next, Some(Found::Frame(next)) if next.start == empty.end) {
+        return false;
+    }
+    let crosses_sector = empty.start / SECTOR != (empty.end - 1) / SECTOR;
+    let room = room_in_page(empty.end);
+    crosses_sector || file_len > empty.end && (HEADER_SIZE..PAGE_SIZE).contains(&room)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use tsdb_vfs::SimFs;
+
+    use super::*;
+    use crate::frame::{frame, pad_page};
+    use crate::{Compression, layout};
+
+    /// Records found, and where the segment would be cut, after `bytes` of which all but the first record may be torn.
+    fn scanned(bytes: &[u8], durable: Tally) -> (u64, Option<u64>) {
+        let fs: Fs = Arc::new(SimFs::new(1));
+        let dir = Path::new("/wal");
+        fs.create_dir_all(dir).expect("a disk");
+        fs.write_new(&dir.join("00000000"), bytes).expect("a disk");
+        let segment = layout::segments(&fs, dir).expect("a log").remove(0);
+        let entry = LedgerEntry::of(0, durable, false);
+        let scan = Scan::run_torn(&fs, &segment, Some(entry)).expect("a file");
+        (scan.sound, scan.cut_at())
+    }
+
+    #[test]
+    fn half_a_header_with_zeros_behind_it_is_torn_and_an_empty_record_is_not() {
+        let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        frame(&mut out, &mut offset, &mut tally, b"durable", Compression::None);
+        let durable = tally;
+        let half = out.len();
+        frame(&mut out, &mut offset, &mut tally, b"", Compression::None);
+        // As it is written: the file ends with it, or a record follows.
+        assert_eq!(scanned(&out, durable), (2, None));
+        let (mut more, mut end, mut all) = (out.clone(), offset, tally);
+        frame(&mut more, &mut end, &mut all, b"next", Compression::None);
+        assert_eq!(scanned(&more, durable), (3, None));
+        // The type byte of a record that came no further, in a file that has its length already, or a page's.
+        for len in [half + 8, half + 40] {
+            let mut torn = out.clone();
+            torn.resize(len, 0);
+            assert_eq!(scanned(&torn, durable), (1, Some(half as u64)), "{len}");
+        }
+        // Padding behind what is known to be durable says nothing.
+        pad_page(&mut out, &mut offset);
+        assert_eq!(scanned(&out, tally), (2, None));
     }
 }
