@@ -69,7 +69,8 @@ pub enum Error {
         #[source]
         error: ReadError,
     },
-    /// The newest checkpoint holds no record, but segments that it stands for are still there and hold some.
+    /// The newest checkpoint holds no record, segments that it stands for are still there and are not empty, and no ledger
+    /// says that nothing of them was kept: it may have been emptied by a crash.
     #[error("{path}: an empty checkpoint, and segments that it stands for are not", path = .path.display())]
     Hollow {
         /// The checkpoint.

@@ -61,6 +61,7 @@ mod damage;
 mod error;
 mod filter;
 mod filtered;
+mod hollow;
 mod live;
 mod metadata;
 mod options;

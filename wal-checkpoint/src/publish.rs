@@ -4,6 +4,7 @@
 //! checkpoint.N.tmp/   segments written, each fsynced       crash: a temporary, removed by the next run
 //!                     the directory fsynced
 //!                     read back: as many records, the same bytes
+//!                     none at all: a durable note that this is so (`hollow.rs`)
 //! checkpoint.N/       renamed, the log's directory fsynced crash: the old name or the new one, both whole
 //! ```
 //!
@@ -19,6 +20,7 @@ use wal_segment::parallel::{self, Block, ParallelOptions};
 use wal_segment::{Compression, Log, LogOptions, ReadError, layout};
 
 use crate::error::Error;
+use crate::hollow;
 use crate::remove::TEMPORARY_SUFFIX;
 
 /// A record in its stored form.
@@ -159,6 +161,9 @@ impl<'a> Draft<'a> {
         }
         self.fs.sync_dir(&self.temporary).map_err(Error::io(&self.temporary))?;
         let published = self.read_back()?;
+        if self.digest.records == 0 {
+            hollow::vouch(self.fs, &self.temporary)?;
+        }
         self.fs.rename(&self.temporary, path).map_err(Error::io(path))?;
         let parent = path.parent().unwrap_or(Path::new(""));
         if let Err(source) = self.fs.sync_dir(parent) {

@@ -17,6 +17,7 @@ use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
 use wal_segment::{Item, LogReader, SalvageReader, SegmentRef};
 
 use crate::error::Error;
+use crate::hollow;
 use crate::stats::Stats;
 
 /// What a checkpoint's name ends with while it is being written.
@@ -37,7 +38,8 @@ pub struct Removed {
 }
 
 /// Removes everything that the checkpoint of `stats` stands for: segments up to its number, then older checkpoints.
-/// Where the run found damage ([`Stats::damage`]), the damaged file or checkpoint is moved to `quarantine/` instead.
+/// Where the run found damage ([`Stats::damage`]), the damaged file or checkpoint is moved to `quarantine/` instead; with a
+/// damaged or doubtful ([`Stats::hollow`]) checkpoint, what is left of the segments that it stands for.
 ///
 /// Does nothing if there was nothing to do ([`Stats::no_op`]), or after a dry run. The newest segment is never removed: a log without
 /// segments starts over at number 0, which every reader of the checkpoint then passes over.
@@ -45,11 +47,15 @@ pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
     if stats.path.is_none() {
         return Ok(Removed::default());
     }
-    let damaged: Vec<&Path> = stats.damage.iter().map(|damage| damage.location.dir.as_path()).collect();
+    let previous = stats.previous.map(|index| (index, dir.join(layout::checkpoint_name(index))));
+    let mut damaged: Vec<&Path> = stats.damage.iter().map(|damage| damage.location.dir.as_path()).collect();
+    damaged.extend(previous.iter().filter(|_| stats.hollow).map(|(_, path)| path.as_path()));
     let segments: Vec<u64> =
         stats.damage.iter().filter(|damage| damage.location.dir == dir).map(|damage| damage.location.segment).collect();
+    let doubtful = previous.as_ref().filter(|(_, path)| damaged.contains(&path.as_path())).map(|(index, _)| *index);
+    let is_evidence = |index: u64| segments.contains(&index) || doubtful.is_some_and(|doubtful| index <= doubtful);
     let mut removed = Removed::default();
-    remove_up_to(fs, dir, stats.to, &segments, &mut removed)?;
+    remove_up_to(fs, dir, stats.to, is_evidence, &mut removed)?;
     delete_checkpoints_before(fs, dir, stats.to, &damaged, &mut removed)?;
     Ok(removed)
 }
@@ -61,7 +67,8 @@ pub fn retire(fs: &Fs, dir: &Path, stats: &Stats) -> Result<Removed, Error> {
 /// # Errors
 ///
 /// [`Error::Damaged`] or [`Error::Read`] if the newest checkpoint can't be read and there are segments or checkpoints that
-/// it stands for: they may be the only sound copy, and stay. [`Error::Hollow`] if it holds nothing, but they do.
+/// it stands for: they may be the only sound copy, and stay. [`Error::Hollow`] if it holds nothing, they do, and its
+/// ledger does not say that nothing was kept.
 pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     remove_temporaries(fs, dir)?;
     let checkpoints = layout::checkpoints(fs, dir)?;
@@ -76,9 +83,7 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     while reader.next()?.is_some() {
         records += 1;
     }
-    // A checkpoint can be empty in earnest. One whose files a crash has emptied looks the same, and what it stood for is
-    // then the only copy.
-    if records == 0 && stale.iter().any(|segment| segment.len > 0) {
+    if records == 0 && hollow::is_doubtful(fs, newest, &stale)? {
         return Err(Error::Hollow { path: newest.path.clone() });
     }
     let mut damaged = Vec::new();
@@ -95,7 +100,7 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
         }
     }
     let mut removed = Removed::default();
-    remove_up_to(fs, dir, newest.index, &damaged, &mut removed)?;
+    remove_up_to(fs, dir, newest.index, |index| damaged.contains(&index), &mut removed)?;
     delete_checkpoints_before(fs, dir, newest.index, &damaged_checkpoints, &mut removed)?;
     Ok(removed)
 }
@@ -117,7 +122,7 @@ fn is_damaged(fs: &Fs, segments: Vec<SegmentRef>) -> Result<bool, Error> {
 /// first, but never the newest segment.
 pub fn remove_segments(fs: &Fs, dir: &Path, index: u64) -> Result<Removed, Error> {
     let mut removed = Removed::default();
-    remove_up_to(fs, dir, index, &[], &mut removed)?;
+    remove_up_to(fs, dir, index, |_| false, &mut removed)?;
     Ok(removed)
 }
 
@@ -144,12 +149,18 @@ pub fn remove_temporaries(fs: &Fs, dir: &Path) -> Result<u64, Error> {
     Ok(removed)
 }
 
-fn remove_up_to(fs: &Fs, dir: &Path, index: u64, damaged: &[u64], removed: &mut Removed) -> Result<(), Error> {
+fn remove_up_to(
+    fs: &Fs,
+    dir: &Path,
+    index: u64,
+    is_evidence: impl Fn(u64) -> bool,
+    removed: &mut Removed,
+) -> Result<(), Error> {
     fs.sync_dir(dir).map_err(Error::io(dir))?;
     let segments = layout::segments(fs, dir)?;
     let Some(newest) = segments.last().map(|segment| segment.index) else { return Ok(()) };
     for segment in segments.iter().filter(|segment| segment.index <= index && segment.index < newest) {
-        if damaged.contains(&segment.index) {
+        if is_evidence(segment.index) {
             removed.quarantined.push(quarantine(fs, dir, &segment.path)?);
         } else {
             fs.remove_file(&segment.path).map_err(Error::io(&segment.path))?;

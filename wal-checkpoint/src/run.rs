@@ -11,6 +11,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tsdb_model::SeriesRef;
 use wal_format::Batch;
+use wal_segment::layout::CheckpointRef;
 use wal_segment::parallel::{self, Block, ParallelOptions};
 use wal_segment::{Item, SalvageReader, SegmentRef, layout};
 
@@ -18,6 +19,7 @@ use crate::damage::DamagePolicy;
 use crate::error::Error;
 use crate::filter::Wanted;
 use crate::filtered::{Filtered, Job};
+use crate::hollow;
 use crate::live::{Live, LiveWriter, Output};
 use crate::metadata::LatestMetadata;
 use crate::options::{Options, Progress};
@@ -159,10 +161,21 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
         groups.push(range.segments(self.source)?);
         let total_bytes = groups.iter().flatten().map(|segment| segment.len).sum();
         let mut progress = Progress { done_bytes: 0, total_bytes };
-        for group in &groups {
+        for (i, group) in groups.iter().enumerate() {
             self.read_group(group, &mut progress)?;
+            if let (0, Some(previous)) = (i, &range.previous) {
+                self.look_for_hollow(previous)?;
+            }
         }
         self.stats.in_bytes = total_bytes;
+        Ok(())
+    }
+
+    /// A crash may have emptied the previous checkpoint: then what it stands for is not to be removed.
+    fn look_for_hollow(&mut self, previous: &CheckpointRef) -> Result<(), Error> {
+        let Source { fs, dir, .. } = *self.source;
+        let is_empty = self.stats.records.read == 0 && self.stats.damage.is_empty();
+        self.stats.hollow = is_empty && hollow::is_doubtful(fs, previous, &layout::segments(fs, dir)?)?;
         Ok(())
     }
 

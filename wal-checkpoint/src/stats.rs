@@ -140,6 +140,10 @@ pub struct Stats {
     pub out_segments: u64,
     /// Damage that a salvage run read over, in the order of the log. Empty in a strict run.
     pub damage: Vec<Damage>,
+    /// Whether the previous checkpoint holds no record while segments that it stands for are there and not empty, and no
+    /// ledger says that nothing of them was kept. Nothing of them is in the new checkpoint either;
+    /// [`retire`](crate::retire) moves both to `quarantine/` instead of removing them.
+    pub hollow: bool,
     /// Time the run took.
     pub elapsed: Duration,
 }

@@ -270,10 +270,9 @@ fn leftovers_are_removed_only_behind_a_checkpoint_that_holds_something() {
     let segment = path.join("00000000");
     let bytes = disk.read(&segment).expect("a segment");
     disk.open_write(&segment).expect("a segment").set_len(0).expect("a disk");
-    let ledger = path.join(layout::LEDGER_NAME);
-    if disk.exists(&ledger).expect("a disk") {
-        disk.remove_file(&ledger).expect("a disk");
-    }
+    // The ledger knows of records, and without it nobody knows.
+    assert!(matches!(clean_up(&fs, dir()), Err(Error::Hollow { .. })));
+    disk.remove_file(&path.join(layout::LEDGER_NAME)).expect("a ledger");
     assert!(matches!(clean_up(&fs, dir()), Err(Error::Hollow { .. })));
     assert_eq!(layout::segments(&fs, dir()).expect("a log").len() as u64, to + 2);
     let file = disk.open_write(&segment).expect("a segment");
@@ -299,4 +298,68 @@ fn a_run_that_was_killed_before_it_moved_the_evidence_is_ended_the_same_way() {
     let removed = clean_up(&fs, dir()).expect("a sound checkpoint");
     assert_eq!((removed.segments, removed.quarantined.len()), (to, 1));
     assert_eq!(disk.read(&removed.quarantined[0]).expect("the evidence"), bytes);
+}
+
+/// A checkpoint of which nothing is kept, and the log behind it.
+fn nothing_kept() -> (SimFs, Fs, u64, PathBuf) {
+    let (disk, fs, to) = fresh(60);
+    let options = Options { threads: 1, ..Options::default() };
+    let stats = checkpoint(&Source::segments(&fs, dir()), 0, to, |_| false, i64::MAX, &options).expect("sound");
+    assert!(stats.records.read > 0 && stats.records.written == 0);
+    (disk, fs, to, stats.path.expect("published"))
+}
+
+#[test]
+fn a_removal_behind_an_empty_checkpoint_goes_on_after_a_kill() {
+    let (disk, fs, to, path) = nothing_kept();
+    // Killed with the first of the segments gone.
+    disk.remove_file(&dir().join(layout::segment_name(0))).expect("a segment");
+    let removed = clean_up(&fs, dir()).expect("empty in earnest");
+    assert_eq!(removed.segments, to);
+    assert!(log(&fs, Compression::None).current_segment() > to);
+    assert_eq!(replay(&fs, dir()).expect("sound"), Found::default());
+
+    // The same bytes with nobody to vouch for them.
+    let (disk, fs, to, again) = nothing_kept();
+    assert_eq!(again, path);
+    disk.remove_file(&path.join(layout::LEDGER_NAME)).expect("a ledger");
+    assert!(matches!(clean_up(&fs, dir()), Err(Error::Hollow { .. })));
+    assert_eq!(layout::segments(&fs, dir()).expect("a log").len() as u64, to + 2);
+}
+
+#[test]
+fn an_empty_checkpoint_is_not_published_before_its_ledger_is_durable() {
+    let mut refused = 0;
+    for kind in [OpKind::SyncData, OpKind::SyncAll, OpKind::Rename, OpKind::Create, OpKind::Write] {
+        for nth in 0..4 {
+            let (disk, fs, to) = fresh(60);
+            let before = tree(&disk, dir());
+            let temporary = format!("{DIR}/checkpoint.{to:08}.tmp/{}", layout::LEDGER_NAME);
+            disk.inject(Failure::new(Fault::Error(5)).kind(kind).nth(nth).under(temporary.clone()));
+            disk.inject(Failure::new(Fault::Error(5)).kind(kind).nth(nth).under(format!("{temporary}.tmp")));
+            let options = Options { threads: 1, ..Options::default() };
+            match checkpoint(&Source::segments(&fs, dir()), 0, to, |_| false, i64::MAX, &options) {
+                Ok(_) => assert_eq!(clean_up(&fs, dir()).expect("vouched for").segments, to + 1, "{kind:?} {nth}"),
+                Err(_) => assert_eq!(tree(&disk, dir()), before, "{kind:?} {nth}"),
+            }
+            refused += u64::from(disk.fired() > 0);
+        }
+    }
+    assert!(refused >= 6, "{refused}");
+}
+
+#[test]
+fn what_a_hollow_checkpoint_stands_for_goes_to_quarantine() {
+    let (disk, fs, to, path) = nothing_kept();
+    disk.remove_file(&path.join(layout::LEDGER_NAME)).expect("a ledger");
+    let log = log(&fs, Compression::None);
+    log.append(scrape(100, 1..3, true).records()).expect("room");
+    let (from, upto) = (to + 1, log.next_segment().expect("room") - 1);
+    let stats = checkpoint(&Source::segments(&fs, dir()), from, upto, |_| true, 0, &Options::default()).expect("sound");
+    assert!(stats.hollow && stats.damage.is_empty());
+    let removed = retire(&fs, dir(), &stats).expect("a disk");
+    // The segments 0 to `to`, and the checkpoint.
+    assert_eq!(removed.quarantined.len() as u64, to + 2);
+    assert!(disk.dir_exists(&dir().join("quarantine").join(layout::checkpoint_name(to))).expect("a disk"));
+    assert!(replay(&fs, dir()).expect("sound").samples.contains(&(100, 1)));
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use tsdb_head::data_dir;
 use tsdb_model::SeriesRef;
 use tsdb_vfs::Fs;
-use wal_checkpoint::{Count, DamagePolicy, Options, Removed, Source, Stats, checkpoint, clean_up, retire};
+use wal_checkpoint::{Count, DamagePolicy, Error, Options, Removed, Source, Stats, checkpoint, clean_up, retire};
 use wal_format::{
     DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, MmapMarkerBatch, RecordSink,
     SampleBatch, SeriesBatch, TombstoneBatch,
@@ -70,7 +70,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let lock = if args.dry_run { None } else { Some(data_dir::lock(fs, &args.dir)?) };
     let interrupt = Interrupt::install()?;
     if !args.dry_run {
-        clean_up(fs, &wal)?;
+        match clean_up(fs, &wal) {
+            // What the last checkpoint stands for stays then until there is a new one, and goes to quarantine.
+            Err(error) if args.salvage && !matches!(error, Error::Io { .. }) => context.warn(error),
+            done => drop(done?),
+        }
     }
     let Some(range) = Range::find(fs, &wal)? else {
         context.say("nothing to do: the log holds no segment that a checkpoint does not stand for");
