@@ -8,6 +8,8 @@ use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::{self, CHECKPOINT_PREFIX};
 use wal_segment::{Item, Record, SalvageReader, SegmentRef};
 
+use crate::context::Context;
+
 /// What the directory of a chunk snapshot is called, before the segment and the offset that it speaks for.
 pub(crate) const SNAPSHOT_PREFIX: &str = "chunk_snapshot.";
 
@@ -146,6 +148,32 @@ pub(crate) fn require_data_dir(fs: &Fs, dir: &Path) -> Result<()> {
         bail!("{}: not a Prometheus data directory (no wal, wbl, chunks_head or snapshot in it)", dir.display());
     }
     Ok(())
+}
+
+/// How often a reading command starts over before it gives up on a directory that changes faster than it reads.
+const ATTEMPTS: usize = 5;
+
+/// Reads what lies in `path`, and reads again from the start when files vanished meanwhile: a server that wrote a checkpoint
+/// removes the segments behind it, and what they held is in the checkpoint.
+pub(crate) fn start_over_if_truncated<T>(
+    context: &Context,
+    path: &Path,
+    mut read: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match read() {
+            Err(error) if vanished(&error) && context.fs.metadata(path).is_ok() => {
+                context.warn(format_args!("{}: truncated while it was read ({error}): starting over", path.display()));
+            }
+            other => return other,
+        }
+    }
+    read()
+}
+
+fn vanished(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.into_iter().any(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Every record and every fault of `part` in order, as long as `visit` wants more.

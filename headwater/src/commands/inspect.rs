@@ -99,7 +99,7 @@ struct ReplayEstimate {
 /// Looks at everything and prints it.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     source::require_data_dir(&context.fs, &args.dir)?;
-    let inspection = inspect(context, &args.dir)?;
+    let inspection = source::start_over_if_truncated(context, &args.dir, || inspect(context, &args.dir))?;
     let mut out = Out::new();
     if args.json {
         out.json_line(&inspection)?;

@@ -95,9 +95,16 @@ fn parse_kind(text: &str) -> Result<WantedKind> {
 
 /// Prints the records of `args.path`.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
+    let mut printer = Printer::new(args.json, &args.filter);
+    let damaged = source::start_over_if_truncated(context, &args.path, || print_all(args, context, &mut printer))?;
+    printer.finish()?;
+    Ok(exit::findings_if(damaged))
+}
+
+/// Prints what is there now; true if there was damage.
+fn print_all(args: &Args, context: &Context, printer: &mut Printer<'_>) -> Result<bool> {
     let parts = source::resolve(&context.fs, &args.path)?;
     let progress = Progress::bytes(context, "records", parts.iter().map(LogPart::bytes).sum());
-    let mut printer = Printer::new(args.json, &args.filter);
     let mut damaged = false;
     'parts: for part in &parts {
         let mut last = (0, 0);
@@ -133,8 +140,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
         }
     }
     progress.finish();
-    printer.finish()?;
-    Ok(exit::findings_if(damaged))
+    Ok(damaged)
 }
 
 /// Prints records that pass the filter.

@@ -58,10 +58,13 @@ struct Group {
 
 /// Counts and prints.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
-    let parts = source::resolve(&context.fs, &args.dir)?;
-    let bar = Progress::bytes(context, "top", parts.iter().map(LogPart::bytes).sum());
-    let survey = Survey::take(&context.fs, &parts, !args.segments, |bytes| bar.add(bytes))?;
-    bar.finish();
+    let survey = source::start_over_if_truncated(context, &args.dir, || {
+        let parts = source::resolve(&context.fs, &args.dir)?;
+        let bar = Progress::bytes(context, "top", parts.iter().map(LogPart::bytes).sum());
+        let survey = Survey::take(&context.fs, &parts, !args.segments, |bytes| bar.add(bytes))?;
+        bar.finish();
+        Ok(survey)
+    })?;
     let mut out = Out::new();
     if args.segments {
         segments(&survey, args, context, &mut out)?;

@@ -26,10 +26,13 @@ pub(crate) struct Args {
 /// Prints the findings.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     source::require_data_dir(&context.fs, &args.dir)?;
-    let total = source::data_dir(&context.fs, &args.dir)?.iter().map(LogPart::bytes).sum();
-    let bar = Progress::bytes(context, "verify", total);
-    let findings = findings::find(&context.fs, &args.dir, |bytes| bar.add(bytes))?;
-    bar.finish();
+    let findings = source::start_over_if_truncated(context, &args.dir, || {
+        let total = source::data_dir(&context.fs, &args.dir)?.iter().map(LogPart::bytes).sum();
+        let bar = Progress::bytes(context, "verify", total);
+        let findings = findings::find(&context.fs, &args.dir, |bytes| bar.add(bytes))?;
+        bar.finish();
+        Ok(findings)
+    })?;
     let mut out = Out::new();
     for finding in &findings {
         if args.json {
