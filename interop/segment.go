@@ -34,6 +34,7 @@ func init() {
 	register("segment.unwatch", segmentUnwatch)
 	register("segment.bench_read", segmentBenchRead)
 	register("segment.bench_append", segmentBenchAppend)
+	register("segment.bench_decode", segmentBenchDecode)
 }
 
 type segmentArgs struct {
@@ -389,6 +390,33 @@ func segmentBenchRead(req *Request) (*Response, error) {
 		return nil
 	})
 	fields["records"], fields["bytes"] = records, size
+	return &Response{Fields: fields}, err
+}
+
+// segmentBenchDecode decompresses the payload's stored records, repeat times.
+func segmentBenchDecode(req *Request) (*Response, error) {
+	args, err := segmentDecode(req)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := items(req.Payload)
+	if err != nil {
+		return nil, err
+	}
+	size, buf := 0, compression.NewSyncDecodeBuffer()
+	fields, err := timed(func() error {
+		for range args.Repeat {
+			for _, s := range stored {
+				record, err := compression.Decode(compression.Type(args.Compression), s, buf)
+				if err != nil {
+					return err
+				}
+				size += len(record)
+			}
+		}
+		return nil
+	})
+	fields["bytes"] = size
 	return &Response{Fields: fields}, err
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::DecompressFault;
+use crate::snappy;
 
 /// How a writer compresses records, or how a stored record is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -115,9 +116,8 @@ impl Compressor {
     }
 }
 
-/// Decompresses records, never to more than a cap; keeps its buffer between them.
-pub(crate) struct Decompressor {
-    snappy: snap::raw::Decoder,
+/// Decompresses records as the readers do, never to more than [`MAX_RECORD_LEN`]; keeps its buffer between them.
+pub struct Decompressor {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     out: Vec<u8>,
     max_len: usize,
@@ -131,7 +131,7 @@ impl fmt::Debug for Decompressor {
 
 impl Default for Decompressor {
     fn default() -> Self {
-        Self { snappy: snap::raw::Decoder::new(), zstd: None, out: Vec::new(), max_len: MAX_RECORD_LEN }
+        Self { zstd: None, out: Vec::new(), max_len: MAX_RECORD_LEN }
     }
 }
 
@@ -144,11 +144,7 @@ const ZSTD_FIRST_BUFFER: usize = 1024 * 1024;
 
 impl Decompressor {
     /// The record whose stored form is `stored`, valid until the next call.
-    pub(crate) fn decode<'a>(
-        &'a mut self,
-        compression: Compression,
-        stored: &'a [u8],
-    ) -> Result<&'a [u8], DecompressFault> {
+    pub fn decode<'a>(&'a mut self, compression: Compression, stored: &'a [u8]) -> Result<&'a [u8], DecompressFault> {
         match compression {
             Compression::None => Ok(stored),
             _ if stored.is_empty() => Ok(stored),
@@ -158,16 +154,15 @@ impl Decompressor {
     }
 
     fn snappy(&mut self, stored: &[u8]) -> Result<&[u8], DecompressFault> {
-        let claimed = snap::raw::decompress_len(stored).map_err(|e| DecompressFault::Decoder(e.to_string()))?;
+        let refused = |reason: &str| DecompressFault::Decoder(reason.to_owned());
+        let (elements, claimed) = snappy::header(stored).map_err(refused)?;
         let limit = (stored.len() as u64 * SNAPPY_MAX_GROWTH + SNAPPY_SLACK).min(self.max_len as u64);
-        if claimed as u64 > limit {
-            return Err(DecompressFault::TooLarge { claimed: claimed as u64, limit });
+        if claimed > limit {
+            return Err(DecompressFault::TooLarge { claimed, limit });
         }
-        self.reserve(claimed);
-        let len = self
-            .snappy
-            .decompress(stored, &mut self.out[..claimed])
-            .map_err(|e| DecompressFault::Decoder(e.to_string()))?;
+        let len = claimed as usize;
+        self.reserve(len + snappy::SLOP);
+        snappy::decode(&stored[elements..], &mut self.out, len).map_err(refused)?;
         Ok(&self.out[..len])
     }
 

@@ -57,9 +57,10 @@ mod reader;
 mod resync;
 mod salvage;
 mod scan;
+mod snappy;
 mod tail;
 
-pub use compression::{Compression, Compressor, MAX_RECORD_LEN, UnknownCompression};
+pub use compression::{Compression, Compressor, Decompressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
 pub use format::{DEFAULT_SEGMENT_SIZE, HEADER_SIZE, PAGE_SIZE};
 pub use layout::{CheckpointRef, SegmentRef};

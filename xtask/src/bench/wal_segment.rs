@@ -8,13 +8,14 @@ use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use serde_json::json;
 use tsdb_vfs::{Fs, RealFs};
-use wal_segment::{Compression, Log, LogOptions, LogReader};
+use wal_segment::{Compression, Compressor, Decompressor, Log, LogOptions, LogReader};
 
 use super::versus::{Arena, Contest, Cost};
 use crate::interop::wire;
 
 pub(super) const CONTESTS: &[Contest] = &[
     Contest { name: "CRC-32C of a page", unit: "page", target: 1.0, run: checksum },
+    Contest { name: "decompress 2.3 kB records", unit: "record", target: 1.0, run: decode },
     Contest { name: "read a log, 2.3 kB records", unit: "record", target: 1.2, run: read },
     Contest { name: "append 1 kB", unit: "record", target: 1.2, run: |arena| append(arena, 1 << 10, 1) },
     Contest { name: "append 64 kB", unit: "record", target: 2.5, run: |arena| append(arena, 64 << 10, 1) },
@@ -76,6 +77,46 @@ fn fs() -> Fs {
 
 fn options(compression: Compression) -> LogOptions {
     LogOptions { compression, ..LogOptions::default() }
+}
+
+/// What of reading is the decoder's.
+fn decode(arena: &mut Arena) -> Result<()> {
+    const REPEAT: u64 = 10;
+    let records = records(2_000, 2_300);
+    for codec in [Compression::Snappy, Compression::Zstd] {
+        let mut compressor = Compressor::default();
+        let stored: Vec<Vec<u8>> = records
+            .iter()
+            .map(|record| {
+                let mut stored = Vec::new();
+                compressor.append(codec, record, &mut stored);
+                stored
+            })
+            .collect();
+        let payload = wire::join(&stored);
+        let (units, bytes) = (REPEAT * records.len() as u64, REPEAT * 2_300 * records.len() as u64);
+        arena.run(
+            &codec.to_string(),
+            |reference| {
+                let args = json!({ "compression": codec.to_string(), "repeat": REPEAT });
+                let answer = reference.call("segment.bench_decode", args, &payload)?;
+                ensure!(answer.u64("bytes")? == bytes, "it decoded something else");
+                Cost::of(&answer, units)
+            },
+            || {
+                let (mut decompressor, mut found) = (Decompressor::default(), 0);
+                let cost = Cost::measure(units, || {
+                    for stored in (0..REPEAT).flat_map(|_| &stored) {
+                        found += decompressor.decode(codec, black_box(stored)).map_or(0, <[u8]>::len) as u64;
+                    }
+                    Ok(())
+                })?;
+                ensure!(found == bytes, "we decoded something else");
+                Ok(cost)
+            },
+        )?;
+    }
+    Ok(())
 }
 
 fn read(arena: &mut Arena) -> Result<()> {
