@@ -209,3 +209,27 @@ fn recorded_scrapes_become_what_prometheus_makes_of_them() {
     let ours = headwater(["dump".as_ref(), dir.as_os_str()]);
     assert!(ours.out == expected, "{} lines of {}", ours.out.lines().count(), expected.lines().count());
 }
+
+#[test]
+fn created_lines_are_series_zeros_or_start_timestamps() {
+    let dump = |choice: Option<&str>| {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("data");
+        let mut args: Vec<std::ffi::OsString> = vec!["ingest".into(), dir.clone().into()];
+        args.extend(["--at", "1795232865971", "--every", "15s"].map(Into::into));
+        args.extend(choice.map(|choice| format!("--start-timestamps={choice}").into()));
+        args.extend(scrapes("created-").iter().map(Into::into));
+        let ran = headwater(&args);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        headwater(["dump".as_ref(), dir.as_os_str(), "--st".as_ref()]).out
+    };
+    // Sixteen pages of one histogram: six buckets, sum, count and the time at which it was created.
+    const START: &str = "1795232854962";
+    let with = |out: &str, what: &str| out.lines().filter(|line| line.contains(what)).count();
+    let (series, zero, store) = (dump(None), dump(Some("zero")), dump(Some("store")));
+    assert_eq!((series.lines().count(), with(&series, "_created"), with(&series, START)), (16 * 9, 16, 0));
+    assert_eq!((zero.lines().count(), with(&zero, "_created"), with(&zero, START)), (16 * 8 + 8, 0, 8));
+    assert_eq!(with(&zero, &format!(" 0 {START}")), 8);
+    assert_eq!((store.lines().count(), with(&store, "_created")), (16 * 8, 0));
+    assert!(store.lines().all(|line| line.ends_with(START)), "{store}");
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use exposition::{Entry, MetricType, Sample, looks_like_openmetrics, parse_openmetrics, parse_text};
-use tsdb_head::{Appender, Head, HeadOptions};
+use tsdb_head::{Appender, FloatEncoding, Head, HeadOptions};
 use tsdb_model::{Labels, SeriesRef};
 use wal_segment::{Compression, Durability};
 
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Compression of the log: none, snappy, zstd
     #[arg(long, default_value = "snappy", value_parser = parse_compression)]
     wal_compression: Compression,
+    /// What becomes of the `_created` lines of an OpenMetrics page
+    #[arg(long, value_enum, default_value_t = Starts::Series)]
+    start_timestamps: Starts,
     /// Accept samples so much older than the newest; only 0s is supported yet
     #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     out_of_order_window: Duration,
@@ -66,6 +69,17 @@ enum Format {
     Auto,
     Text,
     Openmetrics,
+}
+
+/// What `_created` lines are taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Starts {
+    /// Series of their own, as in Prometheus by default
+    Series,
+    /// A zero sample at that time, as with created-timestamp-zero-ingestion
+    Zero,
+    /// Kept with each sample, as with st-storage; new chunks are XOR2
+    Store,
 }
 
 fn parse_label(text: &str) -> Result<(String, String)> {
@@ -98,10 +112,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     let mut options = HeadOptions::default();
     options.log.compression = args.wal_compression;
     options.log.durability = args.durability;
+    if args.start_timestamps == Starts::Store {
+        options.start_timestamps = true;
+        options.histogram_start_timestamps = true;
+        options.float_encoding = FloatEncoding::Xor2;
+    }
     let (head, report) = Head::open(context.fs.clone(), &args.dir, options)?;
     let damaged = replay::warn_of_damage(context, &report);
 
-    let mut ingest = Ingest::new(&head, &args.label);
+    let mut ingest = Ingest::new(&head, &args.label, args.start_timestamps);
     let stdin = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &stdin[..] } else { &args.files };
     for (index, file) in files.iter().enumerate() {
@@ -148,6 +167,7 @@ struct Known {
 struct Ingest<'a> {
     head: &'a Head,
     target: &'a [(String, String)],
+    starts: Starts,
     /// By the series' text, apart for each type: it decides how bounds are written.
     known: HashMap<(MetricType, Vec<u8>), Known>,
     outcome: Outcome,
@@ -203,8 +223,8 @@ impl<'p> Page<'p> {
 }
 
 impl<'a> Ingest<'a> {
-    fn new(head: &'a Head, target: &'a [(String, String)]) -> Self {
-        Self { head, target, known: HashMap::new(), outcome: Outcome::default() }
+    fn new(head: &'a Head, target: &'a [(String, String)], starts: Starts) -> Self {
+        Self { head, target, starts, known: HashMap::new(), outcome: Outcome::default() }
     }
 
     fn file(&mut self, file: &Path, format: Format, at: i64, context: &Context, interrupt: &Interrupt) -> Result<()> {
@@ -221,8 +241,11 @@ impl<'a> Ingest<'a> {
             Format::Text => false,
             Format::Openmetrics => true,
         };
-        let page =
-            if openmetrics { Page::OpenMetrics(parse_openmetrics(&bytes)) } else { Page::Text(parse_text(&bytes)) };
+        let page = match (openmetrics, self.starts) {
+            (false, _) => Page::Text(parse_text(&bytes)),
+            (true, Starts::Series) => Page::OpenMetrics(parse_openmetrics(&bytes)),
+            (true, _) => Page::OpenMetrics(parse_openmetrics(&bytes).with_start_timestamps()),
+        };
         self.page(&name, page, at, interrupt)?;
         self.outcome.series = self.head.series_count();
         Ok(())
@@ -282,13 +305,21 @@ impl<'a> Ingest<'a> {
     fn sample(&mut self, appender: &mut Appender, sample: &Sample<'_>, at: i64) -> std::result::Result<(), String> {
         let time = sample.timestamp.unwrap_or(at);
         let key = (sample.metric_type(), sample.series().to_vec());
+        let start = sample.start_timestamp.unwrap_or(0);
+        let zero = self.starts == Starts::Zero && start != 0;
+        let mut append = |mut series, labels: &Labels| {
+            // Most are there already, since an earlier scrape: then they are out of order.
+            if zero && let Ok(zeroed) = appender.append_start_zero(series, labels, time, start) {
+                series = Some(zeroed);
+            }
+            appender.append_with_start(series, labels, start, time, sample.value).map_err(|error| error.to_string())
+        };
         if let Some(known) = self.known.get_mut(&key) {
-            let appended = appender.append(Some(known.series), &known.labels, time, sample.value);
-            known.series = appended.map_err(|error| error.to_string())?;
+            known.series = append(Some(known.series), &known.labels)?;
             return Ok(());
         }
         let labels = labels(sample, self.target)?;
-        let series = appender.append(None, &labels, time, sample.value).map_err(|error| error.to_string())?;
+        let series = append(None, &labels)?;
         self.known.insert(key, Known { series, labels });
         Ok(())
     }
