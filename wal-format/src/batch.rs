@@ -2,8 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::{
-    Exemplar, FloatHistogramSample, HistogramSample, Metadata, MmapMarker, Sample, Series, Tombstone, exemplars,
-    histograms, markers, metadata, samples, series, tombstones,
+    Exemplar, FloatHistogramSample, HistogramSample, Metadata, MmapMarker, OwnedHistogram, Record, RecordEntries,
+    Sample, Series, Tombstone, exemplars, histograms, markers, metadata, samples, series, tag, tombstones,
 };
 use alloc::vec::Vec;
 use core::fmt;
@@ -128,6 +128,25 @@ impl Batch {
     pub fn mmap_markers(&mut self, markers: impl IntoIterator<Item = MmapMarker>) {
         markers::encode(&mut self.out, markers);
         self.end_record();
+    }
+
+    /// What was decoded, in the version that its tag belongs to. A histogram record that mixes layouts, which the
+    /// reference never writes, makes two records; an unknown one makes none, since its content is not known.
+    pub fn record(&mut self, record: &Record<'_>) {
+        let version = if record.tag.is_some_and(|tag| tag >= tag::SAMPLES_V2) { Version::V2 } else { Version::V1 };
+        let version = core::mem::replace(&mut self.version, version);
+        match &record.entries {
+            RecordEntries::Series(e) => self.series(e.iter().copied()),
+            RecordEntries::Samples(e) => self.samples(e.iter().copied()),
+            RecordEntries::Histograms(e) => self.histograms(e.iter().map(OwnedHistogram::as_sample)),
+            RecordEntries::FloatHistograms(e) => self.float_histograms(e.iter().map(OwnedHistogram::as_sample)),
+            RecordEntries::Tombstones(e) => self.tombstones(e.iter().copied()),
+            RecordEntries::Exemplars(e) => self.exemplars(e.iter().copied()),
+            RecordEntries::Metadata(e) => self.metadata(e.iter().copied()),
+            RecordEntries::MmapMarkers(e) => self.mmap_markers(e.iter().copied()),
+            RecordEntries::Unknown { .. } => {}
+        }
+        self.version = version;
     }
 
     /// A record that is already encoded.

@@ -3,7 +3,8 @@
 use crate::histograms::body::Wire;
 use crate::{
     DecodeError, Exemplar, ExemplarBatch, FloatHistogramBatch, HistogramBatch, Kind, Metadata, MetadataBatch,
-    MmapMarker, MmapMarkerBatch, NativeEntry, Sample, SampleBatch, Series, SeriesBatch, Tombstone, TombstoneBatch,
+    MmapMarker, MmapMarkerBatch, NativeEntry, NativeSample, Sample, SampleBatch, Series, SeriesBatch, Tombstone,
+    TombstoneBatch,
 };
 use alloc::vec::Vec;
 use tsdb_model::SeriesRef;
@@ -69,6 +70,15 @@ pub struct OwnedHistogram<B: Wire> {
     pub st: i64,
     /// The histogram.
     pub histogram: NativeHistogram<B>,
+}
+
+impl<B: Wire> OwnedHistogram<B> {
+    /// The same, borrowed, for a [`Batch`](crate::Batch).
+    #[must_use]
+    pub const fn as_sample(&self) -> NativeSample<'_, B> {
+        let Self { series, t, st, ref histogram } = *self;
+        NativeSample { series, t, st, histogram }
+    }
 }
 
 impl<B: Wire> From<NativeEntry<'_, B>> for OwnedHistogram<B> {

@@ -27,29 +27,8 @@ fn bytes(block: &str) -> Vec<u8> {
 }
 
 fn encode(record: &Record<'_>) -> Vec<u8> {
-    let version = if record.tag.is_some_and(|tag| tag >= tag::SAMPLES_V2) { Version::V2 } else { Version::V1 };
-    let mut batch = Batch::new(version);
-    match &record.entries {
-        RecordEntries::Series(e) => batch.series(e.iter().copied()),
-        RecordEntries::Samples(e) => batch.samples(e.iter().copied()),
-        RecordEntries::Histograms(e) => batch.histograms(e.iter().map(|o| HistogramSample {
-            series: o.series,
-            t: o.t,
-            st: o.st,
-            histogram: &o.histogram,
-        })),
-        RecordEntries::FloatHistograms(e) => batch.float_histograms(e.iter().map(|o| FloatHistogramSample {
-            series: o.series,
-            t: o.t,
-            st: o.st,
-            histogram: &o.histogram,
-        })),
-        RecordEntries::Tombstones(e) => batch.tombstones(e.iter().copied()),
-        RecordEntries::Exemplars(e) => batch.exemplars(e.iter().copied()),
-        RecordEntries::Metadata(e) => batch.metadata(e.iter().copied()),
-        RecordEntries::MmapMarkers(e) => batch.mmap_markers(e.iter().copied()),
-        RecordEntries::Unknown { .. } => panic!("an example of an unknown tag"),
-    }
+    let mut batch = Batch::new(Version::V1);
+    batch.record(record);
     batch.records().next().expect("one record").to_vec()
 }
 
