@@ -25,7 +25,9 @@
 //! use wal_format::snapshot::{LastValue, SnapshotChunk, SnapshotRecord, SnapshotSeries};
 //!
 //! let labels = Labels::from_pairs([("__name__", "up")]);
-//! let chunk = SnapshotChunk { mint: 1000, maxt: 1000, encoding: 1, bytes: b"\0\x01…", last: LastValue::float(1.5) };
+//! // One sample: 1.5 at 1000 ms.
+//! let bytes = &[0, 1, 0xd0, 0x0f, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0];
+//! let chunk = SnapshotChunk { mint: 1000, maxt: 1000, encoding: 1, bytes, last: LastValue::float(1.5) };
 //! let series = SnapshotSeries { series: 7.into(), labels: labels.pairs(), chunk_range: 0, chunk: Some(chunk) };
 //! let mut record = Vec::new();
 //! SnapshotRecord::Series(series.clone()).encode(&mut record);
