@@ -48,8 +48,10 @@ pub struct Truncated {
     pub chunks: usize,
     /// Series that had no sample left.
     pub series: usize,
-    /// The checkpoint, if one was made.
+    /// The checkpoint, if one was made, and the damage that it passed over.
     pub checkpoint: Option<wal_checkpoint::Stats>,
+    /// What the checkpoint stands for and is gone, and where the damaged part of it is kept.
+    pub removed: wal_checkpoint::Removed,
 }
 
 /// What collection did.
@@ -71,9 +73,13 @@ impl Head {
     /// hold an older sample: a thread that has one of these open must not call it. Nothing happens if the head has nothing
     /// that old.
     ///
+    /// A damaged record does not keep the log from shrinking: it is passed over and reported, and the file that it is in
+    /// kept in `quarantine`.
+    ///
     /// # Errors
     /// When chunk files or the log cannot be changed. Then they hold more than they need to, and the next truncation
-    /// removes it.
+    /// removes it. Under [`DamagePolicy::Strict`] also when what is to be removed from the log is damaged: nothing of it
+    /// is touched then.
     pub fn truncate(&self, mint: i64) -> Result<Truncated, HeadError> {
         let shared = &self.shared;
         shared.log()?;
@@ -84,7 +90,7 @@ impl Head {
             shared.truncate_memory(mint, initialised, &mut done)?;
         }
         if initialised {
-            done.checkpoint = shared.truncate_log(mint)?;
+            shared.truncate_log(mint, &mut done)?;
         }
         Ok(done)
     }
@@ -175,19 +181,19 @@ impl Shared {
         removed
     }
 
-    fn truncate_log(&self, mint: i64) -> Result<Option<wal_checkpoint::Stats>, HeadError> {
+    fn truncate_log(&self, mint: i64, done: &mut Truncated) -> Result<(), HeadError> {
         let log = self.log()?;
         if mint <= self.log_state.lock().truncated_at {
-            return Ok(None);
+            return Ok(());
         }
         self.log_state.lock().truncated_at = mint;
         let dir = data_dir::wal(&self.dir);
         let segments = layout::segments(&self.fs, &dir)?;
-        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
         let (first, last) = (first.index, last.index);
         // So that a log that grows slowly does not keep more than it needs.
         log.next_segment()?;
-        let Some((from, to)) = segments_to_checkpoint(first, last) else { return Ok(None) };
+        let Some((from, to)) = segments_to_checkpoint(first, last) else { return Ok(()) };
         let keep = self.keep_in_checkpoint(mint);
         let options = CheckpointOptions {
             compression: self.options.log.compression,
@@ -202,14 +208,19 @@ impl Shared {
         };
         let stats = checkpoint(&Source::segments(&self.fs, &dir), from, to, keep, mint, &options)?;
         if stats.damage.is_empty() {
-            log.remove_segments_before(to + 1)?;
-            wal_checkpoint::delete_older(&self.fs, &dir, to)?;
+            done.removed.segments = log.remove_segments_before(to + 1)? as u64;
+            done.removed.checkpoints = wal_checkpoint::delete_older(&self.fs, &dir, to)?.checkpoints;
         } else {
-            // Damaged sources are kept in quarantine.
-            wal_checkpoint::retire(&self.fs, &dir, &stats)?;
+            for damage in &stats.damage {
+                tracing::warn!(%damage, "passed over in truncating the log");
+            }
+            // Files are moved behind the log's back, which must not come to cut or sync one of them later.
+            log.sync()?;
+            done.removed = wal_checkpoint::retire(&self.fs, &dir, &stats)?;
         }
+        done.checkpoint = Some(stats);
         self.log_state.lock().expiries.retain(|_, &mut until| until >= mint);
-        Ok(Some(stats))
+        Ok(())
     }
 
     /// Which series records a checkpoint keeps: of those that live, and of those the log behind it may still speak of.

@@ -79,7 +79,9 @@ pub use damage::{Damage, DamagePolicy, Problem};
 pub use error::Error;
 pub use live::{Live, LiveWriter};
 pub use options::{Options, Progress, ProgressFn, StartTimestamps};
-pub use remove::{Removed, TEMPORARY_SUFFIX, clean_up, delete_older, remove_segments, remove_temporaries, retire};
+pub use remove::{
+    Removed, TEMPORARY_SUFFIX, clean_up, delete_older, quarantine, remove_segments, remove_temporaries, retire,
+};
 pub use rule::segments_to_checkpoint;
 pub use run::checkpoint;
 pub use source::Source;

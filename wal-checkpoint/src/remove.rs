@@ -201,8 +201,9 @@ fn delete_checkpoints_before(
     Ok(())
 }
 
-/// Moves a damaged file or directory to `quarantine/` beside it, under the first free name.
-fn quarantine(fs: &Fs, dir: &Path, path: &Path) -> Result<PathBuf, Error> {
+/// Moves a damaged segment or checkpoint of the log at `dir` to `quarantine/` beside it, durably and under the first free
+/// name, which is returned.
+pub fn quarantine(fs: &Fs, dir: &Path, path: &Path) -> Result<PathBuf, Error> {
     let place = dir.join(QUARANTINE_NAME);
     match fs.create_dir(&place) {
         Ok(()) => fs.sync_dir(dir).map_err(Error::io(dir))?,
@@ -220,5 +221,6 @@ fn quarantine(fs: &Fs, dir: &Path, path: &Path) -> Result<PathBuf, Error> {
     }
     fs.rename(path, &target).map_err(Error::io(&target))?;
     fs.sync_dir(&place).map_err(Error::io(&place))?;
+    fs.sync_dir(dir).map_err(Error::io(dir))?;
     Ok(target)
 }

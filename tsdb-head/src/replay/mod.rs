@@ -81,7 +81,10 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
     let wal = data_dir::wal(dir);
     let log = match read_only {
         true => None,
-        false => Some(open_log::open(fs, &wal, &options.log, options.damage, &mut report)?),
+        false => {
+            open_log::clean_up(fs, &wal, options.damage, &mut report)?;
+            Some(open_log::open(fs, &wal, &options.log, options.damage, &mut report)?)
+        }
     };
     let started = Instant::now();
     let chunks_dir = data_dir::chunks_head(dir);

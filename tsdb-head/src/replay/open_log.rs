@@ -7,8 +7,9 @@
 use std::path::Path;
 
 use tsdb_vfs::Fs;
+use wal_checkpoint::Error as CheckpointError;
 use wal_segment::repair::{self, Action};
-use wal_segment::{Check, Error, Log, LogOptions, ReadError};
+use wal_segment::{Check, Error, Log, LogOptions, ReadError, layout};
 
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
@@ -40,6 +41,44 @@ pub(super) fn open(
         report.damage.push(ReplayDamage { at: Some(lost.location), problem, torn_end: false });
     }
     Ok(log)
+}
+
+/// Ends a truncation in whose middle a process died: what the newest checkpoint stands for goes. When that checkpoint
+/// cannot be read, and what it stands for is still complete, the log is read without it.
+pub(super) fn clean_up(fs: &Fs, dir: &Path, policy: DamagePolicy, report: &mut ReplayReport) -> Result<(), HeadError> {
+    if !fs.dir_exists(dir).map_err(HeadError::io(dir))? {
+        return Ok(());
+    }
+    let error = match wal_checkpoint::clean_up(fs, dir) {
+        Ok(removed) => {
+            report.quarantined.extend(removed.quarantined);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    let unreadable = match &error {
+        CheckpointError::Hollow { .. } | CheckpointError::Damaged(_) => true,
+        CheckpointError::Read(error) => matches!(error, ReadError::Damage(_) | ReadError::Gap { .. }),
+        _ => false,
+    };
+    if !unreadable || policy == DamagePolicy::Strict {
+        return Err(error.into());
+    }
+    let mut checkpoints = layout::checkpoints(fs, dir)?;
+    let segments = layout::segments(fs, dir)?;
+    let complete = checkpoints.pop().filter(|_| {
+        let expected = checkpoints.last().map_or(0, |previous| previous.index + 1);
+        layout::check_sequence(&segments).is_ok() && segments.first().is_some_and(|first| first.index <= expected)
+    });
+    let problem = match complete {
+        Some(newest) => {
+            report.quarantined.push(wal_checkpoint::quarantine(fs, dir, &newest.path)?);
+            format!("{error}; read without it")
+        }
+        None => error.to_string(),
+    };
+    report.damage.push(ReplayDamage { at: None, problem, torn_end: false });
+    Ok(())
 }
 
 fn is_damage(error: &Error) -> bool {
