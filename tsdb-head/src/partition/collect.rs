@@ -29,9 +29,10 @@ impl Partition {
             if cold.closed_maxt < mint {
                 cold.closed_maxt = NO_TIME;
             }
-            if let Some(oldest) = self.mapped.chain(cold.newest).last() {
-                kept.first_file = kept.first_file.min((oldest.chunk >> 32) as u32);
-                kept.mint = kept.mint.min(oldest.mint);
+            // The oldest chunk is not always in the oldest file: a hole may have been filled later.
+            for chunk in self.mapped.chain(cold.newest) {
+                kept.first_file = kept.first_file.min((chunk.chunk >> 32) as u32);
+                kept.mint = kept.mint.min(chunk.mint);
             }
             if let Some(open) = self.open_mint(row) {
                 kept.mint = kept.mint.min(open);
@@ -44,7 +45,7 @@ impl Partition {
         kept
     }
 
-    fn open_mint(&self, row: usize) -> Option<i64> {
+    pub(super) fn open_mint(&self, row: usize) -> Option<i64> {
         if self.hot[row].xor.num_samples() > 0 {
             return Some(self.cold[row].mint);
         }

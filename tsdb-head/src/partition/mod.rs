@@ -201,12 +201,12 @@ impl Partition {
         self.cold[row].last_kind
     }
 
-    /// Gives a series a chunk that is on disk, behind all it has. `false` (and nothing changed) when it does not lie
-    /// behind them in time.
+    /// Gives a series a chunk that is on disk: behind all it has, or in its place before what it has in memory. `false`
+    /// (and nothing changed) when it overlaps something.
     pub(crate) fn attach(&mut self, row: usize, chunk: Mapped) -> bool {
         let newest = self.max_time(row);
         if newest != NO_TIME && chunk.mint <= newest {
-            return false;
+            return self.attach_between(row, chunk);
         }
         // Only an alias brings chunks to a series that has samples: what it has ends here.
         self.finish_open(row);
@@ -214,6 +214,28 @@ impl Partition {
         self.mapped.push(&mut cold.newest, chunk);
         cold.closed_maxt = chunk.maxt;
         cold.last_kind = LastKind::of(chunk.encoding);
+        true
+    }
+
+    /// Chunks of an alias come when its record does, and those that its series got later, under another ref, are there
+    /// already.
+    fn attach_between(&mut self, row: usize, chunk: Mapped) -> bool {
+        let low = self.rank.low(row);
+        let finished = self.finished.iter().filter(|done| done.low == low).map(|done| done.mint);
+        if finished.chain(self.open_mint(row)).any(|mint| mint <= chunk.maxt) {
+            return false;
+        }
+        let newest = self.cold[row].newest;
+        let mut chunks: Vec<Mapped> = self.mapped.chain(newest).collect();
+        if chunks.iter().any(|other| other.mint <= chunk.maxt && chunk.mint <= other.maxt) {
+            return false;
+        }
+        chunks.push(chunk);
+        chunks.sort_by_key(|chunk| chunk.mint);
+        let cold = &mut self.cold[row];
+        self.mapped.clear(&mut cold.newest);
+        chunks.into_iter().for_each(|chunk| self.mapped.push(&mut cold.newest, chunk));
+        cold.closed_maxt = cold.closed_maxt.max(chunk.maxt);
         true
     }
 

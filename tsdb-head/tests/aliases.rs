@@ -1,0 +1,51 @@
+//! A series that was collected and made again has two refs in the log, and chunks under both.
+
+mod common;
+
+use common::{dump, floats, fs, labels, options};
+use tsdb_head::{Head, HeadOptions};
+
+#[test]
+fn chunks_under_the_second_ref_come_before_those_that_the_first_one_got_later() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = |min_valid_time| HeadOptions { chunk_range: 1000, min_valid_time, ..options() };
+    let append = |head: &Head, times: std::ops::Range<i64>| {
+        let mut app = head.appender();
+        for t in times.step_by(100) {
+            app.append(None, &labels(1), t, t as f64).unwrap();
+            // Somebody else, so that the head has a newest time.
+            app.append(None, &labels(2), t, t as f64).unwrap();
+        }
+        app.commit().unwrap();
+    };
+    let (head, _) = Head::open(fs(), tmp.path(), options(None)).unwrap();
+    append(&head, 0..500);
+    let mut app = head.appender();
+    app.append(None, &labels(2), 5_000, 0.0).unwrap();
+    app.commit().unwrap();
+    assert_eq!(head.truncate(4_000).unwrap().series, 1);
+    append(&head, 5_100..7_500);
+    // The newest ref's chunks, on disk.
+    assert!(head.write_chunks().unwrap() > 0);
+    let live = dump(&head);
+    drop(head);
+    let (head, report) = Head::open(fs(), tmp.path(), options(Some(4_000))).unwrap();
+    assert_eq!(report.counts.aliases, 1, "the record of the first ref is still in the log");
+    assert_eq!(dump(&head), live);
+    append(&head, 7_500..9_500);
+    assert!(head.write_chunks().unwrap() > 0, "the first ref's");
+    let live = dump(&head);
+    assert_eq!(floats(&live[0]).len(), 44);
+    for _ in 0..2 {
+        let (head, report) = Head::open_read_only(fs(), tmp.path(), options(Some(4_000))).unwrap();
+        assert_eq!(report.chunk_files.out_of_sequence, 0);
+        assert_eq!(dump(&head), live);
+    }
+    head.close().unwrap();
+    let (head, _) = Head::open(fs(), tmp.path(), options(Some(4_000))).unwrap();
+    assert_eq!(dump(&head), live);
+    // Collection counts every chunk's file, wherever it stands in the series' order.
+    head.truncate(6_500).unwrap();
+    let rest: Vec<_> = floats(&live[0]).into_iter().filter(|(t, _)| *t >= 6_500).collect();
+    assert_eq!(floats(&dump(&head)[0]), rest);
+}
