@@ -25,10 +25,10 @@ fn chunks_under_the_second_ref_come_before_those_that_the_first_one_got_later() 
     app.commit().unwrap();
     assert_eq!(head.truncate(4_000).unwrap().series, 1);
     append(&head, 5_100..7_500);
-    // The newest ref's chunks, on disk.
+    // The second ref's chunks, on disk.
     assert!(head.write_chunks().unwrap() > 0);
     let live = dump(&head);
-    drop(head);
+    head.close().unwrap();
     let (head, report) = Head::open(fs(), tmp.path(), options(Some(4_000))).unwrap();
     assert_eq!(report.counts.aliases, 1, "the record of the first ref is still in the log");
     assert_eq!(dump(&head), live);
@@ -36,12 +36,10 @@ fn chunks_under_the_second_ref_come_before_those_that_the_first_one_got_later() 
     assert!(head.write_chunks().unwrap() > 0, "the first ref's");
     let live = dump(&head);
     assert_eq!(floats(&live[0]).len(), 44);
-    for _ in 0..2 {
-        let (head, report) = Head::open_read_only(fs(), tmp.path(), options(Some(4_000))).unwrap();
-        assert_eq!(report.chunk_files.out_of_sequence, 0);
-        assert_eq!(dump(&head), live);
-    }
     head.close().unwrap();
+    let (head, report) = Head::open_read_only(fs(), tmp.path(), options(Some(4_000))).unwrap();
+    assert!(report.chunk_files.chunks > 0 && report.chunk_files.out_of_sequence == 0, "{report:?}");
+    assert_eq!(dump(&head), live);
     let (head, _) = Head::open(fs(), tmp.path(), options(Some(4_000))).unwrap();
     assert_eq!(dump(&head), live);
     // Collection counts every chunk's file, wherever it stands in the series' order.
