@@ -55,7 +55,8 @@
 //! * A series with pending samples is not collected. Its creator holds one such mark until it commits or gives up.
 //! * A truncation raises the lower bound first and then looks at what appenders have announced; an appender announces first
 //!   and then looks at the bound. So either the sample is refused or the truncation waits for it. Readers likewise.
-//! * Within a series, chunks on disk come before full chunks in memory, and those before the open one.
+//! * Within a series, chunks on disk come before full chunks in memory, and those before the open one. Only where a replay
+//!   found a second ref of the series may full chunks in memory lie before some on disk, until they are written.
 //! * Replay applies the samples of a partition in the log's order, and none that stands before its series' record.
 //!
 //! # Differences from the reference, on purpose

@@ -47,3 +47,35 @@ fn chunks_under_the_second_ref_come_before_those_that_the_first_one_got_later() 
     let rest: Vec<_> = floats(&live[0]).into_iter().filter(|(t, _)| *t >= 6_500).collect();
     assert_eq!(floats(&dump(&head)[0]), rest);
 }
+
+#[test]
+fn what_comes_back_of_the_first_ref_lies_before_the_chunks_of_the_second() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = || HeadOptions { chunk_range: 1000, ..options() };
+    let append = |head: &Head, series: usize, times: std::ops::Range<i64>| {
+        for t in times.step_by(100) {
+            let mut app = head.appender();
+            app.append(None, &labels(series), t, t as f64).unwrap();
+            app.commit().unwrap();
+        }
+    };
+    let (head, _) = Head::open(fs(), tmp.path(), options()).unwrap();
+    append(&head, 1, 0..500);
+    append(&head, 2, 5_000..5_100);
+    assert_eq!(head.truncate(4_000).unwrap().series, 1);
+    append(&head, 1, 5_100..7_500);
+    head.close().unwrap();
+    // Nobody says that a block holds what was truncated, and the log still has it.
+    let (head, _) = Head::open(fs(), tmp.path(), options()).unwrap();
+    let times = |head: &Head| floats(&dump(head)[0]).into_iter().map(|(t, _)| t).collect::<Vec<_>>();
+    let all: Vec<i64> = (0..500).chain(5_100..7_500).filter(|t| t % 100 == 0).collect();
+    assert_eq!(times(&head), all);
+    append(&head, 1, 7_500..9_000);
+    head.write_chunks().unwrap();
+    head.truncate(4_000).unwrap();
+    let rest: Vec<i64> = (51..90).map(|n| n * 100).collect();
+    assert_eq!(times(&head), rest);
+    head.close().unwrap();
+    let (head, _) = Head::open(fs(), tmp.path(), HeadOptions { min_valid_time: Some(4_000), ..options() }).unwrap();
+    assert_eq!(times(&head), rest);
+}

@@ -221,22 +221,30 @@ impl Partition {
     /// already.
     fn attach_between(&mut self, row: usize, chunk: Mapped) -> bool {
         let low = self.rank.low(row);
-        let finished = self.finished.iter().filter(|done| done.low == low).map(|done| done.mint);
-        if finished.chain(self.open_mint(row)).any(|mint| mint <= chunk.maxt) {
+        let finished = self.finished.iter().filter(|done| done.low == low).map(|done| (done.mint, done.maxt));
+        let mapped = self.mapped.chain(self.cold[row].newest).map(|other| (other.mint, other.maxt));
+        let open = self.open_mint(row).map(|mint| (mint, i64::MAX));
+        if finished.chain(mapped).chain(open).any(|(mint, maxt)| mint <= chunk.maxt && chunk.mint <= maxt) {
             return false;
         }
-        let newest = self.cold[row].newest;
-        let mut chunks: Vec<Mapped> = self.mapped.chain(newest).collect();
-        if chunks.iter().any(|other| other.mint <= chunk.maxt && chunk.mint <= other.maxt) {
-            return false;
-        }
-        chunks.push(chunk);
-        chunks.sort_by_key(|chunk| chunk.mint);
+        self.put_on_chain(row, chunk);
         let cold = &mut self.cold[row];
-        self.mapped.clear(&mut cold.newest);
-        chunks.into_iter().for_each(|chunk| self.mapped.push(&mut cold.newest, chunk));
         cold.closed_maxt = cold.closed_maxt.max(chunk.maxt);
         true
+    }
+
+    /// Puts a chunk in its place among those on disk: mostly behind them.
+    fn put_on_chain(&mut self, row: usize, chunk: Mapped) {
+        let newest = &mut self.cold[row].newest;
+        if self.mapped.chain(*newest).next().is_none_or(|last| last.mint <= chunk.mint) {
+            self.mapped.push(newest, chunk);
+            return;
+        }
+        let mut chunks: Vec<Mapped> = self.mapped.chain(*newest).collect();
+        chunks.push(chunk);
+        chunks.sort_by_key(|chunk| chunk.mint);
+        self.mapped.clear(newest);
+        chunks.into_iter().for_each(|chunk| self.mapped.push(newest, chunk));
     }
 
     /// Keeps a chunk until its turn comes, see [`Partition::next_queued`].
@@ -279,10 +287,12 @@ impl Partition {
 
     /// The first `written.len()` finished chunks are on disk now, under these refs.
     pub(crate) fn written(&mut self, written: &[u64]) {
-        for (done, &chunk) in self.finished.drain(..written.len()).zip(written) {
+        let done: Vec<Finished> = self.finished.drain(..written.len()).collect();
+        for (done, &chunk) in done.into_iter().zip(written) {
             let Some(row) = self.rank.row(done.low) else { continue };
             let Finished { encoding, samples, mint, maxt, .. } = done;
-            self.mapped.push(&mut self.cold[row].newest, Mapped { chunk, mint, maxt, samples, encoding });
+            // Chunks of an alias may have come to lie behind it while it was in memory.
+            self.put_on_chain(row, Mapped { chunk, mint, maxt, samples, encoding });
         }
     }
 
