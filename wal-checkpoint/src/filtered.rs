@@ -7,7 +7,7 @@ use wal_segment::{Compression, Compressor, Location, Record, SegmentRef};
 use crate::damage::{Damage, DamagePolicy, Problem};
 use crate::filter::{Filter, Taken, Verdict, Wanted};
 use crate::options::Options;
-use crate::publish::{Fingerprint, Stored};
+use crate::publish::Stored;
 use crate::stats::Records;
 
 /// What a thread has to know besides [`Wanted`].
@@ -27,31 +27,29 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Pile {
     bytes: Vec<u8>,
-    /// End in `bytes` of each record, how it is compressed, and its fingerprint.
-    ends: Vec<(usize, Compression, Fingerprint)>,
+    /// End in `bytes` of each record, how it is compressed, and its checksum where that is known.
+    ends: Vec<(usize, Compression, Option<u32>)>,
     compressor: Compressor,
 }
 
 impl Pile {
     /// Adds a record in its stored form.
-    fn push_stored(&mut self, stored: &[u8], compression: Compression) {
+    fn push_stored(&mut self, stored: &[u8], compression: Compression, checksum: Option<u32>) {
         self.bytes.extend_from_slice(stored);
-        self.ends.push((self.bytes.len(), compression, Fingerprint::of(stored, compression)));
+        self.ends.push((self.bytes.len(), compression, checksum));
     }
 
     /// Compresses a record and adds it.
     pub(crate) fn push(&mut self, record: &[u8], wanted: Compression) {
-        let start = self.bytes.len();
         let compression = self.compressor.append(wanted, record, &mut self.bytes);
-        let fingerprint = Fingerprint::of(&self.bytes[start..], compression);
-        self.ends.push((self.bytes.len(), compression, fingerprint));
+        self.ends.push((self.bytes.len(), compression, None));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
         let mut start = 0;
-        self.ends.iter().map(move |&(end, compression, fingerprint)| {
+        self.ends.iter().map(move |&(end, compression, checksum)| {
             let bytes = &self.bytes[std::mem::replace(&mut start, end)..end];
-            Stored { bytes, compression, fingerprint }
+            Stored { bytes, compression, checksum }
         })
     }
 
@@ -153,7 +151,7 @@ impl Filtered {
     /// Takes a record over as it is stored, if that is how records are to be stored.
     fn copy(&mut self, record: &Record<'_>, wanted: Compression) {
         if record.compression == wanted {
-            self.pile.push_stored(record.stored, wanted);
+            self.pile.push_stored(record.stored, wanted, record.checksum);
         } else {
             self.pile.push(record.bytes, wanted);
         }

@@ -5,29 +5,14 @@
 //! before the checkpoint has its name, and says of each segment that it is complete and has no records. Nothing else is
 //! trusted: where no ledger says so, the segments stay.
 
-use std::path::Path;
-
 use tsdb_vfs::Fs;
 use wal_segment::layout::{self, CheckpointRef, SegmentRef};
-use wal_segment::{Ledger, LedgerEntry, ReadError};
-
-use crate::error::Error;
+use wal_segment::{Ledger, ReadError};
 
 /// Whether the ledger in `dir` says that its segments are complete and hold nothing.
 fn is_vouched_for(segments: &[SegmentRef], ledger: &Ledger) -> bool {
     let said = |segment: &SegmentRef| ledger.get(segment.index).is_some_and(|entry| entry.sealed && entry.records == 0);
     !segments.is_empty() && segments.iter().all(said) && ledger.entries().count() == segments.len()
-}
-
-/// Notes, durably, that the checkpoint in `dir` has no records. The log's own note of it will not do: that one is written
-/// where a failure costs protection only.
-pub(crate) fn vouch(fs: &Fs, dir: &Path) -> Result<(), Error> {
-    let segments = layout::segments(fs, dir)?;
-    let mut ledger = Ledger::default();
-    for segment in &segments {
-        ledger.insert(LedgerEntry { segment: segment.index, offset: 0, records: 0, chain: 0, sealed: true });
-    }
-    ledger.store(fs, dir).map_err(Error::io(dir))
 }
 
 /// Whether `checkpoint`, in which no record was found, may once have held some: segments that it stands for are there

@@ -330,13 +330,12 @@ fn a_removal_behind_an_empty_checkpoint_goes_on_after_a_kill() {
 #[test]
 fn an_empty_checkpoint_is_not_published_before_its_ledger_is_durable() {
     let mut refused = 0;
-    for kind in [OpKind::SyncData, OpKind::SyncAll, OpKind::Rename, OpKind::Create, OpKind::Write] {
+    for kind in [OpKind::SyncAll, OpKind::SyncDir, OpKind::Rename, OpKind::Create, OpKind::Write] {
         for nth in 0..4 {
             let (disk, fs, to) = fresh(60);
             let before = tree(&disk, dir());
-            let temporary = format!("{DIR}/checkpoint.{to:08}.tmp/{}", layout::LEDGER_NAME);
-            disk.inject(Failure::new(Fault::Error(5)).kind(kind).nth(nth).under(temporary.clone()));
-            disk.inject(Failure::new(Fault::Error(5)).kind(kind).nth(nth).under(format!("{temporary}.tmp")));
+            let temporary = format!("{DIR}/checkpoint.{to:08}.tmp");
+            disk.inject(Failure::new(Fault::Error(5)).kind(kind).nth(nth).under(temporary));
             let options = Options { threads: 1, ..Options::default() };
             match checkpoint(&Source::segments(&fs, dir()), 0, to, |_| false, i64::MAX, &options) {
                 Ok(_) => assert_eq!(clean_up(&fs, dir()).expect("vouched for").segments, to + 1, "{kind:?} {nth}"),

@@ -6,7 +6,15 @@ use crate::framer::Tally;
 
 /// Appends the fragments of one record to `out`, which continues the segment at `tally`'s and `offset`'s place, and
 /// moves both on. A page that has no room for another header is filled with zeros at once, as the reference does.
-pub(crate) fn frame(out: &mut Vec<u8>, offset: &mut u64, tally: &mut Tally, stored: &[u8], compression: Compression) {
+/// `known` is the checksum of `stored`, if somebody has computed it already.
+pub(crate) fn frame(
+    out: &mut Vec<u8>,
+    offset: &mut u64,
+    tally: &mut Tally,
+    stored: &[u8],
+    compression: Compression,
+    known: Option<u32>,
+) {
     let mut rest = stored;
     let mut first = true;
     // One pass at least: an empty record is a fragment, too.
@@ -15,7 +23,8 @@ pub(crate) fn frame(out: &mut Vec<u8>, offset: &mut u64, tally: &mut Tally, stor
         let (piece, behind) = rest.split_at(rest.len().min(room - HEADER_SIZE));
         let fragment = FragmentType::of(first, behind.is_empty());
         let length = piece.len() as u16;
-        let head = FragmentHeader { fragment, compression, length, crc: checksum(piece) }.encode();
+        let crc = known.filter(|_| piece.len() == stored.len()).unwrap_or_else(|| checksum(piece));
+        let head = FragmentHeader { fragment, compression, length, crc }.encode();
         out.extend_from_slice(&head);
         out.extend_from_slice(piece);
         *offset += (HEADER_SIZE + piece.len()) as u64;
@@ -59,7 +68,7 @@ mod tests {
     fn framed(records: &[&[u8]]) -> Vec<u8> {
         let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
         for record in records {
-            frame(&mut out, &mut offset, &mut tally, record, Compression::None);
+            frame(&mut out, &mut offset, &mut tally, record, Compression::None, None);
         }
         assert_eq!(offset, out.len() as u64);
         out

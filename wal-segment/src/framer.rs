@@ -47,6 +47,8 @@ pub struct Frame {
     pub end: u64,
     /// How the stored bytes are compressed.
     pub compression: Compression,
+    /// Checksum of the stored bytes, when they are one fragment.
+    pub(crate) checksum: Option<u32>,
     /// Where the stored bytes are.
     pub(crate) source: Source,
 }
@@ -323,7 +325,8 @@ impl Framer {
         self.partial = None;
         self.tally.records += 1;
         let source = if whole { Source::Window { from: at, to: at + data.len() } } else { Source::Assembled };
-        Ok(Progress::Record(Frame { start: partial.start, end, compression, source }))
+        let checksum = whole.then_some(header.crc);
+        Ok(Progress::Record(Frame { start: partial.start, end, compression, checksum, source }))
     }
 
     /// Where to look for the next record after a fault: the next page. Never the place of the fault itself.

@@ -50,6 +50,7 @@ pub mod verify;
 
 mod compression;
 mod frame;
+mod fresh;
 mod ledger;
 mod log;
 mod quarantine;
@@ -63,6 +64,7 @@ mod tail;
 pub use compression::{Compression, Compressor, Decompressor, MAX_RECORD_LEN, UnknownCompression};
 pub use error::{Damage, Error, FrameFault, Location, Position, ReadError};
 pub use format::{DEFAULT_SEGMENT_SIZE, HEADER_SIZE, PAGE_SIZE};
+pub use fresh::{Ended, FreshSegments, ReadBack, Written};
 pub use layout::{CheckpointRef, SegmentRef};
 pub use ledger::{Ledger, LedgerEntry};
 pub use log::{Check, Durability, Healed, Log, LogOptions, OpenReport, Recovered};

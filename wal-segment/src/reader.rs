@@ -26,6 +26,8 @@ pub struct Record<'a> {
     pub stored: &'a [u8],
     /// How `stored` is compressed.
     pub compression: Compression,
+    /// Checksum of `stored`, verified, when it was one fragment.
+    pub checksum: Option<u32>,
     /// Where it begins.
     pub position: Position,
     /// Offset in the segment behind its last fragment.
@@ -288,7 +290,10 @@ impl SegmentReader {
         let stored = self.stored(frame);
         let position = Position { segment: self.segment.index, offset: frame.start };
         match decompressor.decode(frame.compression, stored) {
-            Ok(bytes) => Ok(Record { bytes, stored, compression: frame.compression, position, end: frame.end }),
+            Ok(bytes) => {
+                let Frame { compression, checksum, end, .. } = *frame;
+                Ok(Record { bytes, stored, compression, checksum, position, end })
+            }
             Err(reason) => {
                 let fault = FrameFault::Decompress { compression: frame.compression, reason };
                 Err(self.damage(frame.start, frame.start, fault))

@@ -258,7 +258,7 @@ fn salvage_into(fs: &Fs, segment: &SegmentRef, copy: &Path) -> Result<Tally, Err
         if let Found::Frame(found) = found
             && let Ok(record) = reader.reader.record(&found, &mut decompressor)
         {
-            frame(&mut out, &mut offset, &mut tally, record.stored, record.compression);
+            frame(&mut out, &mut offset, &mut tally, record.stored, record.compression, record.checksum);
         }
         if out.len() >= WRITE_SIZE {
             file.write_all_at(&out, written).map_err(Error::io(copy))?;

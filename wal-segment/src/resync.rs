@@ -114,7 +114,7 @@ mod tests {
 
     fn page(records: &[&[u8]]) -> Vec<u8> {
         let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
-        records.iter().for_each(|record| frame(&mut out, &mut offset, &mut tally, record, Compression::None));
+        records.iter().for_each(|record| frame(&mut out, &mut offset, &mut tally, record, Compression::None, None));
         out
     }
 

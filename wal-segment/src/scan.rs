@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn half_a_header_with_zeros_behind_it_is_torn_and_an_empty_record_is_not() {
         let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
-        frame(&mut out, &mut offset, &mut tally, b"durable", Compression::None);
+        frame(&mut out, &mut offset, &mut tally, b"durable", Compression::None, None);
         let durable = tally;
         let half = out.len();
-        frame(&mut out, &mut offset, &mut tally, b"", Compression::None);
+        frame(&mut out, &mut offset, &mut tally, b"", Compression::None, None);
         // As it is written: the file ends with it, or a record follows.
         assert_eq!(scanned(&out, durable), (2, None));
         let (mut more, mut end, mut all) = (out.clone(), offset, tally);
-        frame(&mut more, &mut end, &mut all, b"next", Compression::None);
+        frame(&mut more, &mut end, &mut all, b"next", Compression::None, None);
         assert_eq!(scanned(&more, durable), (3, None));
         // The type byte of a record that came no further, in a file that has its length already, or a page's.
         for len in [half + 8, half + 40] {

@@ -27,6 +27,7 @@ use commit::Group;
 pub use open::{Healed, OpenReport};
 pub use options::{Check, Durability, LogOptions};
 pub use recover::Recovered;
+pub(crate) use segment::SegmentFile;
 use writer::Writer;
 
 /// A log that is open for writing. All methods take `&self`: it is shared between threads.

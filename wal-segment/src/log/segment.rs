@@ -14,15 +14,24 @@ use crate::ledger::LedgerEntry;
 /// A segment's file. A failed fsync is remembered: the kernel tells of it once, and a second caller would take the
 /// silence for success.
 #[derive(Debug)]
-pub(super) struct SegmentFile {
+pub(crate) struct SegmentFile {
     file: Box<dyn VfsFile>,
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     failed: Mutex<Option<Arc<std::io::Error>>>,
 }
 
 impl SegmentFile {
+    pub(crate) fn new(file: Box<dyn VfsFile>, path: PathBuf) -> Self {
+        Self { file, path, failed: Mutex::new(None) }
+    }
+
+    /// Whether a sync has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.lock().is_some()
+    }
+
     /// Goes on after a short write, with the plain call: one buffer needs no vector.
-    pub(super) fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    pub(crate) fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
         while !bytes.is_empty() {
             match self.file.write_at(bytes, offset) {
                 Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
@@ -43,7 +52,7 @@ impl SegmentFile {
         self.file.sync_data()
     }
 
-    pub(super) fn sync(&self) -> Result<(), Arc<std::io::Error>> {
+    pub(crate) fn sync(&self) -> Result<(), Arc<std::io::Error>> {
         let mut failed = self.failed.lock();
         if let Some(e) = &*failed {
             return Err(e.clone());
@@ -86,7 +95,7 @@ impl Segment {
         let path = dir.join(segment_name(index));
         let file = fs.create_new(&path).map_err(Error::io(&path))?;
         fs.sync_dir(dir).map_err(Error::io(dir))?;
-        let file = Arc::new(SegmentFile { file, path, failed: Mutex::new(None) });
+        let file = Arc::new(SegmentFile::new(file, path));
         let none = Tally::default();
         Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none })
     }

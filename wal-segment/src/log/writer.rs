@@ -158,7 +158,7 @@ impl Writer {
             self.rotate()?;
         }
         let position = self.position();
-        frame(&mut self.out, &mut self.offset, &mut self.current.tally, stored, compression);
+        frame(&mut self.out, &mut self.offset, &mut self.current.tally, stored, compression, None);
         if self.out.len() >= WRITE_SIZE {
             self.flush()?;
         }
