@@ -22,7 +22,8 @@
 //! * Any bytes can be given to a reader. What is not sound is an error with the sample's number and the bit's position
 //!   ([`DecodeError`]); the samples before it are as they were written. Memory is bounded by the input.
 //! * Nothing is allocated per sample. [`xor::AppendState`] and [`xor2::AppendState`] allocate nothing at all: an owner of a
-//!   million open chunks keeps each of them in one cache line.
+//!   million open chunks keeps each of them in one cache line. [`packed::PackedState`] is for one who wants them smaller
+//!   than XOR makes them until they are full.
 //!
 //! # What it leaves to others
 //! When a chunk is full is its owner's decision (a head cuts by time range, samples and bytes), and so is what to do about
@@ -33,6 +34,7 @@ mod encoding;
 mod error;
 pub mod files;
 pub mod histogram;
+pub mod packed;
 mod st;
 mod varbit;
 mod window;

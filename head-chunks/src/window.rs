@@ -70,6 +70,12 @@ impl Window {
         if xor == 0 { (0, 1) } else { self.field(xor, Prefix(0b10, 2), Prefix(0b11, 2)) }
     }
 
+    /// How many bits [`Window::xor_field`] writes; the window changes as there.
+    #[inline(always)]
+    pub(crate) fn xor_field_len(&mut self, xor: u64) -> u32 {
+        if xor == 0 { 1 } else { self.field(xor, Prefix(0b10, 2), Prefix(0b11, 2)).1 }
+    }
+
     /// Reads what [`Window::xor_field`] wrote. On an error the window's eleven bits have been taken.
     #[inline(always)]
     pub(crate) fn read_xor(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {

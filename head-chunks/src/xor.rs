@@ -54,16 +54,16 @@ pub const MAX_BYTES_BEFORE_APPEND: u32 = 1024 - 19;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendState {
-    bits: SplitBits<Count>,
-    t: i64,
-    delta: u64,
-    value: u64,
+    pub(crate) bits: SplitBits<Count>,
+    pub(crate) t: i64,
+    pub(crate) delta: u64,
+    pub(crate) value: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    samples: u16,
-    window: Window,
+pub(crate) struct Count {
+    pub(crate) samples: u16,
+    pub(crate) window: Window,
 }
 
 // One cache line has room for it, two segment ids and a minimum time.
@@ -223,7 +223,7 @@ impl AppendState {
 
 /// The control bits and the value of a delta of deltas that is not 0.
 #[inline(always)]
-fn dod_bits(dod: i64) -> (u128, u32) {
+pub(crate) fn dod_bits(dod: i64) -> (u128, u32) {
     let fits = |n: u32| -((1 << (n - 1)) - 1) <= dod && dod <= 1 << (n - 1);
     let low = |n: u32| u128::from(dod as u64 & ((1 << n) - 1));
     if fits(14) {
@@ -235,6 +235,23 @@ fn dod_bits(dod: i64) -> (u128, u32) {
     } else {
         (0b1111 << 64 | u128::from(dod as u64), 68)
     }
+}
+
+/// Reads what [`dod_bits`] wrote; `word` is a peek at it.
+#[inline(always)]
+pub(crate) fn read_dod(word: u64, bits: &mut BitReader<'_>) -> i64 {
+    let (width, prefix) = match word.leading_ones() {
+        1 => (14, 2),
+        2 => (17, 3),
+        3 => (20, 4),
+        _ => (64, 4),
+    };
+    if width == 64 {
+        bits.consume(4);
+        return bits.read(64) as i64;
+    }
+    bits.consume(prefix + width);
+    signed(word << prefix >> (64 - width), width)
 }
 
 /// An appender that keeps the chunk's bytes.
@@ -422,19 +439,7 @@ impl<'a> XorIter<'a> {
             self.t = self.t.wrapping_add(self.delta as i64);
             return (word, 1);
         }
-        let (width, prefix) = match word.leading_ones() {
-            1 => (14, 2),
-            2 => (17, 3),
-            3 => (20, 4),
-            _ => (64, 4),
-        };
-        let dod = if width == 64 {
-            self.bits.consume(4);
-            self.bits.read(64) as i64
-        } else {
-            self.bits.consume(prefix + width);
-            signed(word << prefix >> (64 - width), width)
-        };
+        let dod = read_dod(word, &mut self.bits);
         self.delta = self.delta.wrapping_add(dod as u64);
         self.t = self.t.wrapping_add(self.delta as i64);
         (self.bits.peek(), 0)

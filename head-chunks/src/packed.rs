@@ -1,0 +1,495 @@
+//! Open XOR chunks in less memory than XOR takes.
+//!
+//! What a chunk's bytes are matters when it is full or read; until then its owner may hold it as it likes. Most values are
+//! integers, or decimals with a few places: times 10ᵉ they are integers too, and neighbouring ones differ by little, where
+//! XOR sees mantissas that have nothing in common. So a chunk is held as integers while every value of it *is* `k / 10ᵉ` to
+//! the bit, and becomes XOR, in exactly the bits it would have had all along, when it is full, when it is read, or when a
+//! value comes that does not fit.
+//!
+//! ```text
+//! chunk    := sample 0, samples
+//! sample 0 := t 48 bits, zig-zag k 55 bits
+//! sample n := 0 difference                      delta of deltas 0; the zig-zag of k − kₙ₋₁ in the current width
+//!           | 10 fresh                          delta of deltas 0
+//!           | 11 dod (0 difference | 1 fresh)   dod as in XOR chunks; sample 1's delta is one to 0
+//! fresh    := width 6 bits, difference          a width that fits better is the current one from here on
+//! ```
+//!
+//! This is a form in memory only: nothing of it is ever written, and it may change with any version.
+
+use tsdb_model::varint::{self, unzigzag, zigzag};
+
+use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::window::Window;
+use crate::xor::{AppendState, Count, MAX_BYTES_BEFORE_APPEND, dod_bits, read_dod};
+
+/// The powers of ten that make an integer of a value.
+const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+
+/// Integers up to this are all doubles.
+const MOST: f64 = (1_u64 << 53) as f64;
+
+const TIME_BITS: u32 = 48;
+const FIRST_BITS: u32 = 55;
+const WIDTH_BITS: u32 = 6;
+/// A width gives way to one that is so much narrower: the fresh one costs six bits and a control bit.
+const SLACK: u32 = 8;
+
+const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
+
+/// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
+#[inline(always)]
+fn integer(v: f64, exponent: u8) -> Option<i64> {
+    let power = POWERS[usize::from(exponent)];
+    let k = if exponent == 0 {
+        v as i64
+    } else {
+        let scaled = v * power;
+        (scaled + 0.5_f64.copysign(scaled)) as i64
+    };
+    let in_range = k.unsigned_abs() <= MOST as u64;
+    (in_range && (k as f64 / power).to_bits() == v.to_bits()).then_some(k)
+}
+
+fn value(k: i64, exponent: u8) -> f64 {
+    k as f64 / POWERS[usize::from(exponent)]
+}
+
+fn bit_len(k: u64) -> u32 {
+    64 - k.leading_zeros()
+}
+
+/// Why [`PackedState::append`] did not take a sample. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// The chunk's form has to change: [`PackedState::repack`], and again.
+    Form,
+    /// No chunk counts more samples.
+    Full,
+}
+
+/// The state of an open XOR chunk that is held in as few bytes as its values allow: an [`AppendState`] whose pieces mean
+/// something to it alone.
+///
+/// ```
+/// use head_chunks::packed::PackedState;
+/// use head_chunks::xor::XorIter;
+/// let mut pieces: Vec<[u8; 16]> = Vec::new();
+/// let mut state = PackedState::new();
+/// for i in 0..90 {
+///     state.append(i * 15_000, 1.25 * i as f64, &mut |piece| pieces.push(piece)).expect("two decimals");
+/// }
+/// let mut xor = Vec::new();
+/// state.assemble(pieces.iter().map(|piece| &piece[..]), &mut xor);
+/// assert!(state.byte_len() * 2 < xor.len());
+/// assert_eq!(XorIter::new(&xor)?.nth(89).unwrap()?, (1_335_000, 111.25));
+/// # Ok::<(), head_chunks::DecodeError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedState {
+    /// As it says while the bits' flags are 0. Otherwise they are the exponent plus one, `value` is the last integer, and
+    /// `delta` is a [`Meta`].
+    state: AppendState,
+}
+
+/// What a packed chunk needs beside the last sample, in the place of XOR's delta.
+#[derive(Debug, Clone, Copy)]
+struct Meta {
+    delta: u32,
+    width: u8,
+    /// How many bits the XOR chunk has: what decides when it is full. XOR's window is where it always is.
+    xor_bits: u16,
+}
+
+impl Meta {
+    #[inline(always)]
+    fn of(bits: u64) -> Self {
+        Self { delta: bits as u32, width: (bits >> 32) as u8, xor_bits: (bits >> 48) as u16 }
+    }
+
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        u64::from(self.delta) | u64::from(self.width) << 32 | u64::from(self.xor_bits) << 48
+    }
+}
+
+impl Default for PackedState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PackedState {
+    /// An empty chunk.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: AppendState::new() }
+    }
+
+    /// An empty chunk whose [`last_t`](Self::last_t) is `t` until a sample comes: an owner may keep there where the chunk
+    /// before it ended.
+    #[must_use]
+    pub const fn new_after(t: i64) -> Self {
+        let mut new = Self::new();
+        new.state.t = t;
+        new
+    }
+
+    /// The exponent of a packed chunk plus one; 0 for XOR.
+    #[inline(always)]
+    fn form(&self) -> u8 {
+        self.state.bits.flags()
+    }
+
+    /// Appends a sample; full pieces go to `emit`, at most two. As [`AppendState::append`] stores it.
+    ///
+    /// # Errors
+    /// [`Misfit`].
+    #[inline]
+    pub fn append(&mut self, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), Misfit> {
+        let form = self.form();
+        if form == 0 {
+            if self.state.bits.beside.samples == 0 && self.start(t, v, emit) {
+                return Ok(());
+            }
+            return self.state.append(t, v, emit).map_err(|_| Misfit::Full);
+        }
+        let exponent = form - 1;
+        let k = integer(v, exponent).ok_or(Misfit::Form)?;
+        let mut meta = Meta::of(self.state.delta);
+        let delta = u32::try_from(t.wrapping_sub(self.state.t)).map_err(|_| Misfit::Form)?;
+        let dod = i64::from(delta) - i64::from(meta.delta);
+        let before = self.state.value as i64;
+        let mut count = self.state.bits.beside;
+        let xor_field = count.window.xor_field_len(v.to_bits() ^ value(before, exponent).to_bits());
+        let (dod_field, mut xor_time) = if dod == 0 {
+            (None, 1)
+        } else {
+            let (bits, n) = dod_bits(dod);
+            (Some((0b11 << n | bits, n + 2)), n)
+        };
+        if count.samples == 1 {
+            xor_time = varint::uvarint_len(delta.into()) as u32 * 8;
+        }
+        let difference = zigzag(k - before);
+        let need = bit_len(difference);
+        let fresh = need > u32::from(meta.width) || need + SLACK < u32::from(meta.width);
+        meta.xor_bits = u16::try_from(u32::from(meta.xor_bits) + xor_time + xor_field).map_err(|_| Misfit::Form)?;
+        meta.delta = delta;
+        count.samples += 1;
+        let (prefix, prefix_len) = match dod_field {
+            None if fresh => (0b10, 2),
+            None => (0, 1),
+            Some((bits, n)) => {
+                self.state.bits.put(bits, n, emit);
+                (u64::from(fresh), 1)
+            }
+        };
+        let (bits, n) = if fresh {
+            meta.width = need as u8;
+            let head = prefix << WIDTH_BITS | u64::from(need);
+            (u128::from(head) << need | u128::from(difference), prefix_len + WIDTH_BITS + need)
+        } else {
+            (difference.into(), prefix_len + u32::from(meta.width))
+        };
+        self.state.bits.put(bits, n, emit);
+        self.state.bits.beside = count;
+        (self.state.t, self.state.delta, self.state.value) = (t, meta.bits(), k as u64);
+        Ok(())
+    }
+
+    /// The first sample, if it can be packed.
+    #[cold]
+    #[inline(never)]
+    fn start(&mut self, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> bool {
+        let exponent = (0..POWERS.len() as u8).find(|&exponent| integer(v, exponent).is_some());
+        exponent.is_some_and(|exponent| self.start_with(exponent, t, v, emit))
+    }
+
+    fn start_with(&mut self, exponent: u8, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> bool {
+        let Some(k) = integer(v, exponent) else { return false };
+        let shift = 64 - TIME_BITS;
+        if t << shift >> shift != t {
+            return false;
+        }
+        let mut bits = SplitBits::starting_with_zeros(0, Count { samples: 1, window: Window::NONE });
+        bits.set_flags(exponent + 1);
+        bits.put((t as u64 & u64::MAX >> shift).into(), TIME_BITS, emit);
+        bits.put(zigzag(k).into(), FIRST_BITS, emit);
+        let time_len = varint::uvarint_len(zigzag(t)) as u16;
+        let meta = Meta { delta: 0, width: 0, xor_bits: 16 + time_len * 8 + 64 };
+        self.state = AppendState { bits, t, delta: meta.bits(), value: k as u64 };
+        true
+    }
+
+    /// The same samples in a form that takes (`t`, `v`) next, after [`Misfit::Form`]: with more decimals, or as XOR.
+    /// `pieces` are this chunk's so far, `emit` gets those of the new form.
+    #[must_use]
+    pub fn repack<'a>(
+        &self,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        t: i64,
+        v: f64,
+        emit: &mut impl FnMut([u8; PIECE]),
+    ) -> Self {
+        let mut bytes = Vec::new();
+        self.state.bits.assemble(pieces, &[], &mut bytes);
+        let Some(exponent) = self.form().checked_sub(1) else { return *self };
+        let finer = (exponent + 1..POWERS.len() as u8).find(|&finer| integer(v, finer).is_some());
+        if let Some(finer) = finer
+            && let Some(packed) = self.with_exponent(&bytes, exponent, finer, t, v, emit)
+        {
+            return packed;
+        }
+        let mut state = AppendState::new();
+        for (t, k) in self.unpack(&bytes) {
+            // It counted them before.
+            let fits = state.append(t, value(k, exponent), emit).is_ok();
+            debug_assert!(fits);
+        }
+        Self { state }
+    }
+
+    /// The chunk with a larger exponent, if that takes all of its samples and the next one.
+    fn with_exponent(
+        &self,
+        bytes: &[u8],
+        exponent: u8,
+        finer: u8,
+        t: i64,
+        v: f64,
+        emit: &mut impl FnMut([u8; PIECE]),
+    ) -> Option<Self> {
+        // Tried without emitting: what was emitted cannot be taken back.
+        let attempt = |emit: &mut dyn FnMut([u8; PIECE])| {
+            let mut emit = |piece| emit(piece);
+            let mut packed = Self::new();
+            for (n, (t, k)) in self.unpack(bytes).enumerate() {
+                let v = value(k, exponent);
+                let fits = if n == 0 {
+                    packed.start_with(finer, t, v, &mut emit)
+                } else {
+                    packed.append(t, v, &mut emit).is_ok()
+                };
+                if !fits {
+                    return None;
+                }
+            }
+            Some(packed)
+        };
+        let mut next = attempt(&mut |_| {})?;
+        next.append(t, v, &mut |_| {}).ok()?;
+        attempt(emit)
+    }
+
+    fn unpack<'a>(&self, bytes: &'a [u8]) -> Unpack<'a> {
+        Unpack { bits: BitReader::new(bytes, 0), left: self.num_samples(), first: true, t: 0, delta: 0, k: 0, width: 0 }
+    }
+
+    /// Number of samples.
+    #[must_use]
+    #[inline]
+    pub fn num_samples(&self) -> u16 {
+        self.state.num_samples()
+    }
+
+    /// Time of the last sample; in an empty chunk what [`new_after`](Self::new_after) was given.
+    #[must_use]
+    #[inline]
+    pub fn last_t(&self) -> i64 {
+        self.state.t
+    }
+
+    /// The last sample's value; meaningless in an empty chunk.
+    #[must_use]
+    #[inline]
+    pub fn last_value(&self) -> f64 {
+        match self.form() {
+            0 => self.state.last_value(),
+            form => value(self.state.value as i64, form - 1),
+        }
+    }
+
+    /// Whether the XOR chunk has more than [`MAX_BYTES_BEFORE_APPEND`] bytes' bits.
+    #[must_use]
+    #[inline]
+    pub fn is_over_the_limit(&self) -> bool {
+        let bits = if self.form() == 0 { self.state.bit_len() } else { Meta::of(self.state.delta).xor_bits.into() };
+        bits > LIMIT
+    }
+
+    /// How many pieces of 16 bytes were handed out since the chunk took its form.
+    #[must_use]
+    #[inline]
+    pub fn full_pieces(&self) -> usize {
+        self.state.bits.full_pieces()
+    }
+
+    /// Bytes it is held in, those of the pieces included.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.state.byte_len()
+    }
+
+    /// Appends the XOR chunk's exact bytes to `out`.
+    pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        let Some(exponent) = self.form().checked_sub(1) else {
+            self.state.assemble(pieces, out);
+            return;
+        };
+        let mut bytes = Vec::new();
+        self.state.bits.assemble(pieces, &[], &mut bytes);
+        let start = out.len();
+        let mut state = AppendState::new();
+        for (t, k) in self.unpack(&bytes) {
+            // It counted them before.
+            let fits = state.append(t, value(k, exponent), &mut |piece| out.extend_from_slice(&piece)).is_ok();
+            debug_assert!(fits);
+        }
+        let (tail, len) = state.tail();
+        out.extend_from_slice(&tail[..len]);
+        out[start..start + 2].copy_from_slice(&state.num_samples().to_be_bytes());
+    }
+}
+
+/// Times and integers of a packed chunk: bytes that [`PackedState`] wrote, so nothing of them is doubted.
+struct Unpack<'a> {
+    bits: BitReader<'a>,
+    left: u16,
+    first: bool,
+    t: i64,
+    delta: i64,
+    k: i64,
+    width: u32,
+}
+
+impl Unpack<'_> {
+    /// A difference behind `used` bits of `word`, which a peek gave.
+    #[inline(always)]
+    fn difference(&mut self, word: u64, used: u32) {
+        self.bits.consume(used);
+        if self.width == 0 {
+            return;
+        }
+        let bits = if used + self.width <= crate::bits::PEEK_BITS {
+            self.bits.consume(self.width);
+            (word << used) >> (64 - self.width)
+        } else {
+            self.bits.read(self.width)
+        };
+        self.k = self.k.wrapping_add(unzigzag(bits));
+    }
+
+    #[inline(always)]
+    fn fresh(&mut self, word: u64, used: u32) {
+        self.width = (word << used >> (64 - WIDTH_BITS)) as u32;
+        self.difference(word, used + WIDTH_BITS);
+    }
+}
+
+impl Iterator for Unpack<'_> {
+    type Item = (i64, i64);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(i64, i64)> {
+        self.left = self.left.checked_sub(1)?;
+        if self.first {
+            self.first = false;
+            let shift = 64 - TIME_BITS;
+            self.t = (self.bits.read(TIME_BITS) << shift) as i64 >> shift;
+            self.k = unzigzag(self.bits.read(FIRST_BITS));
+            return Some((self.t, self.k));
+        }
+        let word = self.bits.peek();
+        match word >> 62 {
+            0b00 | 0b01 => self.difference(word, 1),
+            0b10 => self.fresh(word, 2),
+            _ => {
+                self.bits.consume(2);
+                self.delta = self.delta.wrapping_add(read_dod(self.bits.peek(), &mut self.bits));
+                let word = self.bits.peek();
+                if word >> 63 == 0 { self.difference(word, 1) } else { self.fresh(word, 1) }
+            }
+        }
+        self.t = self.t.wrapping_add(self.delta);
+        Some((self.t, self.k))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xor::XorAppender;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    /// A series' next value, by its kind.
+    fn next(rng: &mut SmallRng, kind: u32, last: f64) -> f64 {
+        match kind {
+            0 => last + f64::from(rng.random_range(0..1000_u32)),
+            1 => ((last * 1000.0).round() + f64::from(rng.random_range(-1000..=1000_i32))) / 1000.0,
+            2 => last,
+            3 => f64::from(rng.random_range(-9..9_i32)) * 10_f64.powi(rng.random_range(-8..18)),
+            4 => f64::from_bits(rng.random()),
+            5 => *[0.0, -0.0, f64::NAN, f64::INFINITY, MOST, -MOST, MOST + 2.0, i64::MIN as f64, 1e-6, 0.1]
+                .get(rng.random_range(0..10_usize))
+                .unwrap_or(&1.0),
+            _ => (last + rng.random_range(-(1_i64 << 40)..1 << 40) as f64).trunc(),
+        }
+    }
+
+    #[test]
+    fn is_at_every_sample_the_xor_chunk_it_stands_for() {
+        let seed = 11;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let (mut packed, mut xor, mut finer, mut to_xor, mut limits, mut bytes) = (0, 0, 0, 0, 0, (0, 0));
+        for _ in 0..3_000 {
+            let mut pieces: Vec<u8> = Vec::new();
+            let mut state = PackedState::new_after(-5);
+            assert_eq!((state.last_t(), state.num_samples()), (-5, 0));
+            let mut model = XorAppender::new();
+            let (kind, odd) = (rng.random_range(0..7), rng.random_bool(0.3));
+            let jitter = [0, 0, 3, 20_000][rng.random_range(0..4)];
+            let mut t = rng.random_range(-(1_i64 << 40)..1 << 41);
+            let mut v = f64::from(rng.random_range(0..1_000_000_u32));
+            for n in 0..rng.random_range(1..260) {
+                t += if odd && rng.random_bool(0.005) { 1 << rng.random_range(30..50) } else { 15_000 };
+                t += rng.random_range(-jitter..=jitter) / 2;
+                let kind = if odd && rng.random_bool(0.01) { rng.random_range(0..7) } else { kind };
+                v = next(&mut rng, kind, v);
+                while let Err(misfit) = state.append(t, v, &mut |piece| pieces.extend_from_slice(&piece)) {
+                    assert_eq!(misfit, Misfit::Form);
+                    let before = state;
+                    let mut fresh = Vec::new();
+                    state = state.repack([&pieces[..]], t, v, &mut |piece| fresh.extend_from_slice(&piece));
+                    assert_ne!(state, before, "it would go on for ever");
+                    pieces = fresh;
+                    if state.form() == 0 { to_xor += 1 } else { finer += 1 }
+                }
+                model.append(t, v).unwrap();
+                if state.form() == 0 {
+                    xor += 1
+                } else {
+                    packed += 1
+                }
+                limits += u32::from(state.is_over_the_limit());
+                assert_eq!(state.is_over_the_limit(), model.state().bit_len() > LIMIT, "seed {seed}");
+                assert_eq!((state.last_t(), state.last_value().to_bits()), (t, v.to_bits()));
+                assert_eq!(usize::from(state.num_samples()), n + 1);
+                assert_eq!(pieces.len(), state.full_pieces() * PIECE);
+                if n % 13 == 0 || rng.random_bool(0.05) {
+                    let mut got = vec![7];
+                    state.assemble([&pieces[..]], &mut got);
+                    assert_eq!(got[1..], model.to_bytes(), "seed {seed}, kind {kind}, {n}");
+                    if state.form() > 0 {
+                        bytes = (bytes.0 + state.byte_len(), bytes.1 + got.len());
+                    }
+                }
+            }
+        }
+        println!(
+            "seed {seed}: {packed} packed, {xor} XOR, {finer} finer, {to_xor} to XOR, {limits} over, {bytes:?} bytes"
+        );
+        assert!(packed > 50_000 && xor > 50_000 && finer > 150 && to_xor > 500 && limits > 5_000);
+        assert!(bytes.0 * 5 < bytes.1 * 4);
+    }
+}
