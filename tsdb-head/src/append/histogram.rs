@@ -4,7 +4,7 @@ use tsdb_model::histogram::{FloatHistogram, Histogram};
 use tsdb_model::{CounterResetHint, Labels, SeriesRef};
 
 use super::batch::AnyHistogram;
-use super::{Appender, refused};
+use super::{Appender, refused_at};
 use crate::AppendError;
 
 impl Appender {
@@ -114,7 +114,7 @@ impl Appender {
         histogram: AnyHistogram,
     ) -> Result<SeriesRef, AppendError> {
         let series = self.resolve(series, labels, |data, row, series| {
-            data.accepts_histogram(row, t, &histogram).map_err(|refusal| refused(refusal, t))?;
+            data.accepts_histogram(row, t, &histogram).map_err(|refusal| refused_at(refusal, t))?;
             data.pend(row);
             Ok(series)
         })?;

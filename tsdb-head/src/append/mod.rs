@@ -116,45 +116,33 @@ impl Appender {
     ///
     /// Samples of one scrape in the order of their refs share locks and cache lines: the fast way in.
     pub fn append_many(&mut self, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
-        let mut rest = 0..samples.len();
-        while let Some(i) = rest.next() {
-            let first = &samples[i];
+        let mut i = 0;
+        while let Some(first) = samples.get(i) {
             if let Err(error) = self.check_time(first.t) {
                 refused(i, error);
+                i += 1;
                 continue;
             }
             let number = first.series.0 >> 8;
             if !self.load_cell(number) {
                 refused(i, AppendError::UnknownSeries(first.series));
+                i += 1;
                 continue;
             }
-            let end = samples[i..].iter().position(|s| s.series.0 >> 8 != number).map_or(samples.len(), |n| i + n);
-            self.append_run(number, &samples[i..end], |at, error| refused(i + at, error));
-            rest.start = end;
+            i += self.append_run(number, &samples[i..], |at, error| refused(i + at, error));
         }
     }
 
-    /// Appends samples of one partition, whose cell is loaded.
-    fn append_run(&mut self, number: u64, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
-        let Some(cell) = self.cell.clone() else { return };
+    /// Appends the first samples of those given that are of one partition, whose cell is loaded. Returns how many these
+    /// were.
+    fn append_run(&mut self, number: u64, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) -> usize {
+        let Some(cell) = self.cell.clone() else { return samples.len() };
         let mut data = cell.data.lock();
         for (i, sample) in samples.iter().enumerate() {
-            let mut take = || {
-                self.check_time(sample.t)?;
-                let row = data.row(sample.series.0 as u8).ok_or(AppendError::UnknownSeries(sample.series))?;
-                if is_stale(sample.v) && !self.buffers.kinds.is_empty() {
-                    return Ok(false);
-                }
-                accept_float(&data, row, sample.t, sample.v)?;
-                data.pend(row);
-                if data.is_unlogged(row) {
-                    self.buffers.unlogged.push(sample.series.0);
-                }
-                let st = self.stored_start(sample.st);
-                self.buffers.push_float(Sample { st, ..*sample });
-                Ok(true)
-            };
-            match take() {
+            if sample.series.0 >> 8 != number {
+                return i;
+            }
+            match self.take_float(&mut data, sample) {
                 Ok(true) => {}
                 Err(error) => refused(i, error),
                 Ok(false) => {
@@ -170,6 +158,25 @@ impl Appender {
                 }
             }
         }
+        samples.len()
+    }
+
+    /// Takes a float for a series of this partition; `false` when it is none that simply goes in.
+    #[inline(always)]
+    fn take_float(&mut self, data: &mut Partition, sample: &Sample) -> Result<bool, AppendError> {
+        // Field by field: copying the sample as a whole would wait for fields that were just written.
+        let (series, t, v) = (sample.series, sample.t, sample.v);
+        let st = self.stored_start(sample.st);
+        self.check_time(t)?;
+        let row = data.row(series.0 as u8).ok_or(AppendError::UnknownSeries(series))?;
+        if is_stale(v) && !self.buffers.kinds.is_empty() {
+            return Ok(false);
+        }
+        if data.begin_float(row, t, v).map_err(|refusal| refused_at(refusal, t))? {
+            self.buffers.unlogged.push(series.0);
+        }
+        self.buffers.push_float(Sample { series, t, v, st });
+        Ok(true)
     }
 
     /// Appends a zero at the time since when a counter counts, so that its first increase is seen. `t` is the time of the
@@ -263,10 +270,10 @@ impl Drop for Appender {
 
 #[inline]
 fn accept_float(data: &Partition, row: usize, t: i64, v: f64) -> Result<(), AppendError> {
-    data.accepts_float(row, t, v).map_err(|refusal| refused(refusal, t))
+    data.accepts_float(row, t, v).map_err(|refusal| refused_at(refusal, t))
 }
 
-fn refused(refusal: Refusal, t: i64) -> AppendError {
+fn refused_at(refusal: Refusal, t: i64) -> AppendError {
     match refusal {
         Refusal::OutOfOrder => AppendError::OutOfOrder,
         Refusal::Duplicate => AppendError::Duplicate { t },

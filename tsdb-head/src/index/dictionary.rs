@@ -14,6 +14,7 @@ use tsdb_model::varint;
 
 use super::hash_bytes;
 use super::postings::PostingsHead;
+use crate::stats::IndexBytes;
 
 /// The text of one label name has a 32-bit offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,11 +141,11 @@ impl Dictionary {
         (0..self.symbols.len() as u32).filter(|&id| self.symbols[id as usize].offset != FREED)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.text.capacity()
-            + self.symbols.capacity() * size_of::<Symbol>()
-            + self.table.allocation_size()
-            + self.free.capacity() * 4
+    /// Adds what this dictionary holds to `bytes`.
+    pub(crate) fn count(&self, bytes: &mut IndexBytes) {
+        bytes.text += self.text.capacity();
+        bytes.symbols += self.symbols.capacity() * size_of::<Symbol>() + self.free.capacity() * 4;
+        bytes.symbol_tables += self.table.allocation_size();
     }
 }
 
@@ -173,9 +174,14 @@ mod tests {
         for i in 0..4_000 {
             dict.remove(ids[&i]);
         }
-        let before = dict.bytes();
+        let bytes = |dict: &Dictionary| {
+            let mut bytes = IndexBytes::default();
+            dict.count(&mut bytes);
+            bytes.bytes()
+        };
+        let before = bytes(&dict);
         dict.compact();
-        assert!(dict.bytes() < before * 3 / 4);
+        assert!(bytes(&dict) < before * 3 / 4);
         assert_eq!(dict.len(), 1_000);
         for i in 4_000..5_000 {
             assert_eq!(dict.get(ids[&i]), format!("value-{i}").as_bytes());

@@ -16,6 +16,7 @@ use hashbrown::HashTable;
 use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
 use tsdb_model::varint;
 
+use crate::stats::IndexBytes;
 use dictionary::Dictionary;
 pub use matcher::{MatchOp, Matcher};
 use page::LabelPage;
@@ -257,13 +258,17 @@ impl LabelIndex {
     }
 
     /// Bytes of heap in use, counted from capacities.
-    pub(crate) fn bytes(&self) -> usize {
-        self.names.bytes()
-            + self.values.iter().map(Dictionary::bytes).sum::<usize>()
-            + self.lists.bytes()
-            + self.pages.values().map(|page| page.bytes() + size_of::<(u64, LabelPage)>()).sum::<usize>()
-            + self.known.allocation_size()
-            + self.known_wide.allocation_size()
+    pub(crate) fn bytes(&self) -> IndexBytes {
+        let mut bytes = IndexBytes::default();
+        for dictionary in std::iter::once(&self.names).chain(&self.values) {
+            dictionary.count(&mut bytes);
+        }
+        bytes.postings = self.lists.bytes();
+        let page_slot = size_of::<(u64, LabelPage)>() + 1;
+        bytes.ids =
+            self.pages.values().map(LabelPage::bytes).sum::<usize>() + self.pages.capacity() * 8 / 7 * page_slot;
+        bytes.series_table = self.known.allocation_size() + self.known_wide.allocation_size();
+        bytes
     }
 }
 

@@ -1,6 +1,8 @@
 //! Dropping old chunks, and the series that have none left.
 
-use super::{NO_TIME, Partition};
+use head_chunks::packed::PackedState;
+
+use super::{NO_TIME, Partition, Rare};
 
 /// What is left of a partition after its old chunks went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +22,15 @@ impl Partition {
         for row in 0..self.hot.len() {
             let hot = &self.hot[row];
             if hot.xor.num_samples() > 0 && hot.xor.last_t() < mint {
-                self.drop_open_xor(row);
+                // What is older has gone before or goes with it.
+                self.drop_open_xor(row, NO_TIME);
                 kept.dropped += 1;
             }
             kept.dropped += usize::from(self.drop_rare_before(row, mint));
-            let cold = &mut self.cold[row];
+            let (hot, cold) = (&mut self.hot[row], &mut self.cold[row]);
             kept.dropped += self.mapped.truncate(&mut cold.newest, mint);
-            if cold.closed_maxt < mint {
-                cold.closed_maxt = NO_TIME;
+            if hot.xor.num_samples() == 0 && hot.xor.last_t() < mint {
+                hot.xor = PackedState::new_after(NO_TIME);
             }
             // The oldest chunk is not always in the oldest file: a hole may have been filled later.
             for chunk in self.mapped.chain(cold.newest) {
@@ -49,7 +52,7 @@ impl Partition {
         if self.hot[row].xor.num_samples() > 0 {
             return Some(self.cold[row].mint);
         }
-        self.cold[row].rare.as_ref().map(|rare| rare.open_mint())
+        self.rares.get(row).map(Rare::open_mint)
     }
 
     /// The low ref bytes of the series that nobody needs: no chunk, and no sample on its way.
@@ -65,11 +68,12 @@ impl Partition {
     /// Removes a series with whatever it holds. Returns whether it was there.
     pub(crate) fn remove(&mut self, low: u8) -> bool {
         let Some(row) = self.rank.row(low) else { return false };
-        self.drop_open_xor(row);
+        self.drop_open_xor(row, NO_TIME);
         self.mapped.clear(&mut self.cold[row].newest);
         self.finished.retain(|done| done.low != low);
         self.hot.remove(row);
         self.cold.remove(row);
+        self.rares.remove_row(row);
         self.rank.remove(low);
         true
     }
@@ -78,5 +82,6 @@ impl Partition {
     pub(crate) fn shrink(&mut self) {
         self.hot.shrink_to_fit();
         self.cold.shrink_to_fit();
+        self.rares.shrink();
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use head_chunks::Encoding;
-use head_chunks::xor::{AppendState, MAX_BYTES_BEFORE_APPEND};
+use head_chunks::packed::{Misfit, PackedState};
 
 use super::cut::{ChunkRules, estimated_end};
-use super::segments::Segments;
-use super::{CUT, Finished, Hot, LastKind, Partition, Refusal};
+use super::segments::{Chain, Segments};
+use super::{CUT, Finished, Hot, LastKind, Partition, Refusal, UNLOGGED};
 
 /// What became of a sample that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,40 @@ impl Hot {
             segments.push(chain, at, piece);
             at += 1;
         };
-        self.xor.append(t, v, emit).is_ok()
+        match self.xor.append(t, v, emit) {
+            Ok(()) => true,
+            Err(Misfit::Full) => false,
+            Err(Misfit::Form) => self.repack(segments, t, v),
+        }
+    }
+
+    /// As [`Hot::push`] when the chunk has to take another form first.
+    #[cold]
+    #[inline(never)]
+    fn repack(&mut self, segments: &mut Segments, t: i64, v: f64) -> bool {
+        let mut old = self.chain;
+        let (mut chain, mut at, mut pieces) = (Chain::EMPTY, 0, Vec::new());
+        self.xor = self.xor.repack(segments.runs(old, self.xor.full_pieces()), t, v, &mut |piece| pieces.push(piece));
+        segments.release(&mut old);
+        for piece in pieces {
+            segments.push(&mut chain, at, piece);
+            at += 1;
+        }
+        self.chain = chain;
+        // The new form was chosen to take this sample: at worst it is XOR, which takes all of them.
+        self.xor
+            .append(t, v, &mut |piece| {
+                segments.push(&mut self.chain, at, piece);
+                at += 1;
+            })
+            .is_ok()
     }
 
     /// Whether something about the chunk's end is decided at this fill.
     #[inline]
     fn at_a_mark(&self, rules: &ChunkRules) -> bool {
         let n = self.xor.num_samples();
-        n == rules.quarter || n >= rules.most || self.xor.bit_len() > MAX_BYTES_BEFORE_APPEND * 8
+        n == rules.quarter || n >= rules.most || self.xor.is_over_the_limit()
     }
 }
 
@@ -58,19 +84,35 @@ impl Partition {
                 Err(Refusal::Duplicate)
             };
         }
-        let cold = &self.cold[row];
-        match &cold.rare {
+        match self.rares.get(row) {
             Some(rare) => rare.accepts_float(t, v),
-            None if t > cold.closed_maxt => Ok(()),
+            None if t > hot.xor.last_t() => Ok(()),
             None => Err(Refusal::OutOfOrder),
         }
+    }
+
+    /// Notes a float that somebody holds for the series ([`Partition::pend`]) if it would go in. Returns whether the series
+    /// is not in the log yet.
+    #[inline]
+    pub(crate) fn begin_float(&mut self, row: usize, t: i64, v: f64) -> Result<bool, Refusal> {
+        let hot = &mut self.hot[row];
+        // What follows an open XOR chunk is decided without another look.
+        if hot.xor.num_samples() == 0 || t <= hot.xor.last_t() {
+            self.accepts_float(row, t, v)?;
+        }
+        let pending = &mut self.hot[row].pending;
+        *pending += 1;
+        Ok(*pending & UNLOGGED != 0)
     }
 
     /// Appends a float. `st` is its start timestamp, 0 for none.
     #[inline]
     pub(crate) fn append_float(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {
         let hot = &mut self.hot[row];
-        if t < hot.next_at && t > hot.xor.last_t() && st == 0 && hot.push(&mut self.segments, t, v) {
+        if t <= hot.xor.last_t() {
+            return Appended::Late;
+        }
+        if t < hot.next_at && st == 0 && hot.push(&mut self.segments, t, v) {
             if hot.at_a_mark(rules) {
                 self.retarget(row, rules);
             }
@@ -114,7 +156,7 @@ impl Partition {
         if hot.xor.num_samples() == rules.quarter {
             hot.next_at = estimated_end(self.cold[row].mint, hot.xor.last_t(), hot.next_at, 4.0);
         }
-        if hot.xor.num_samples() >= rules.most || hot.xor.bit_len() > MAX_BYTES_BEFORE_APPEND * 8 {
+        if hot.xor.num_samples() >= rules.most || hot.xor.is_over_the_limit() {
             hot.next_at = CUT;
         }
     }
@@ -124,26 +166,34 @@ impl Partition {
         if self.hot[row].xor.num_samples() == 0 {
             return self.finish_rare(row);
         }
-        let (hot, cold) = (&mut self.hot[row], &mut self.cold[row]);
-        let mut bytes = Vec::with_capacity(hot.xor.byte_len());
-        self.segments.assemble(hot.chain, &hot.xor, &mut bytes);
+        let bytes = self.xor_bytes(row);
+        let (hot, cold) = (&self.hot[row], &self.cold[row]);
+        let maxt = hot.xor.last_t();
         self.finished.push(Finished {
             low: self.rank.low(row),
             encoding: Encoding::Xor,
             samples: hot.xor.num_samples(),
             mint: cold.mint,
-            maxt: hot.xor.last_t(),
-            bytes: Arc::from(bytes),
+            maxt,
+            bytes,
         });
-        cold.closed_maxt = hot.xor.last_t();
-        self.drop_open_xor(row);
+        self.drop_open_xor(row, maxt);
         true
     }
 
-    pub(super) fn drop_open_xor(&mut self, row: usize) {
+    /// The open XOR chunk's bytes.
+    pub(super) fn xor_bytes(&self, row: usize) -> Arc<[u8]> {
+        let hot = &self.hot[row];
+        let mut bytes = Vec::with_capacity(512);
+        hot.xor.assemble(self.segments.runs(hot.chain, hot.xor.full_pieces()), &mut bytes);
+        Arc::from(bytes)
+    }
+
+    /// Drops the open XOR chunk; what is left of the series ends at `maxt`.
+    pub(super) fn drop_open_xor(&mut self, row: usize, maxt: i64) {
         let hot = &mut self.hot[row];
         self.segments.release(&mut hot.chain);
-        hot.xor = AppendState::new();
+        hot.xor = PackedState::new_after(maxt);
         hot.next_at = CUT;
     }
 }

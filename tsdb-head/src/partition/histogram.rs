@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use head_chunks::Encoding;
 use head_chunks::histogram::{Appended as Fit, Appender, Coded};
+use head_chunks::packed::PackedState;
 use tsdb_model::histogram::NativeHistogram;
 
 use super::cut::{ChunkRules, estimated_end};
@@ -86,7 +87,7 @@ impl Partition {
         if t > newest {
             return Ok(());
         }
-        let open = self.cold[row].rare.as_ref().map(|rare| &rare.open);
+        let open = self.rares.get(row).map(|rare| &rare.open);
         if t < newest || (open.is_none() && self.hot[row].xor.num_samples() == 0) {
             return Err(Refusal::OutOfOrder);
         }
@@ -115,12 +116,12 @@ impl Partition {
         let starts = rules.histogram_st || st != 0;
         let mut cut = false;
         let mut previous = None;
-        let keeps = self.cold[row].rare.as_mut().is_some_and(|rare| rare.takes_histogram::<B>(t, starts, rules));
+        let keeps = self.rares.get_mut(row).is_some_and(|rare| rare.takes_histogram::<B>(t, starts, rules));
         if !keeps {
             previous = self.take_previous::<B>(row);
             cut = previous.is_some() || self.finish_open(row);
         }
-        let Some(rare) = &mut self.cold[row].rare else {
+        let Some(rare) = self.rares.get_mut(row) else {
             let mut appender = Appender::new(starts);
             if let Err(error) = appender.append(previous.as_ref(), st, t, histogram) {
                 // Validated when it was appended, or read from a log that nobody validated.
@@ -129,9 +130,8 @@ impl Partition {
             }
             let open = B::wrap(OpenHistogram { appender, last: histogram.clone() });
             let rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open };
-            let cold = &mut self.cold[row];
-            cold.rare = Some(Box::new(rare));
-            cold.last_kind = B::KIND;
+            self.rares.set(row, self.hot.len(), rare);
+            self.cold[row].last_kind = B::KIND;
             return Self::cut_or_added(cut);
         };
         let (mint, maxt) = (rare.mint, rare.open_maxt());
@@ -146,7 +146,7 @@ impl Partition {
                 rare.mint = t;
                 rare.next_at = rules.range_end(t);
                 // Whether the end was estimated stays as it was, as in the reference.
-                self.cold[row].closed_maxt = maxt;
+                self.hot[row].xor = PackedState::new_after(maxt);
                 self.finished.push(Finished {
                     low: self.rank.low(row),
                     encoding: finished.encoding,
@@ -167,9 +167,9 @@ impl Partition {
     /// Finishes an open chunk of the same kind of histograms and hands out its appender: the next chunk's header says
     /// whether there was a counter reset in between.
     fn take_previous<B: Native>(&mut self, row: usize) -> Option<Appender<B>> {
-        B::open(&mut self.cold[row].rare.as_mut()?.open)?;
-        let rare = self.cold[row].rare.take()?;
-        self.cold[row].closed_maxt = rare.open_maxt();
+        B::open(&mut self.rares.get_mut(row)?.open)?;
+        let rare = self.rares.take(row)?;
+        self.hot[row].xor = PackedState::new_after(rare.open_maxt());
         self.finished.push(rare.finished(self.rank.low(row)));
         Some(B::take(rare.open)?.appender)
     }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use head_chunks::Encoding;
-use head_chunks::xor::AppendState;
+use head_chunks::packed::PackedState;
 use parking_lot::Mutex;
 
 use crate::index::Rank;
@@ -33,7 +33,7 @@ pub(crate) use float::Appended;
 pub(crate) use mapped::Mapped;
 use mapped::MappedChunks;
 pub(crate) use rare::LastKind;
-use rare::Rare;
+use rare::{Rare, Rares};
 use segments::{Chain, Segments};
 pub(crate) use snapshot::{ChunkData, ChunkSource};
 
@@ -54,6 +54,7 @@ pub(crate) struct Partition {
     rank: Rank,
     hot: Vec<Hot>,
     cold: Vec<Cold>,
+    rares: Rares,
     segments: Segments,
     mapped: MappedChunks,
     /// Full chunks on their way to a chunk file, oldest first.
@@ -68,7 +69,9 @@ pub(crate) struct Partition {
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Hot {
-    xor: AppendState,
+    /// The open XOR chunk. While there is none its last time is that of the chunks that are no longer open, [`NO_TIME`]
+    /// without any; never is it later than the newest sample.
+    xor: PackedState,
     /// The chunk takes samples before this time (ms), see [`CUT`].
     next_at: i64,
     chain: Chain,
@@ -86,14 +89,13 @@ const UNLOGGED: u32 = 1 << 31;
 struct Cold {
     /// First time of the open XOR chunk.
     mint: i64,
-    /// Last time of the chunks that are no longer open; [`NO_TIME`] without any.
-    closed_maxt: i64,
     /// Newest chunk on disk.
     newest: u32,
     /// The type of the newest sample.
     last_kind: LastKind,
-    rare: Option<Box<Rare>>,
 }
+
+const _: () = assert!(size_of::<Cold>() == 16);
 
 /// Before every time: `i64::MIN` itself is never accepted.
 pub(crate) const NO_TIME: i64 = i64::MIN;
@@ -142,11 +144,11 @@ impl Partition {
             self.hot.reserve_exact(64);
             self.cold.reserve_exact(64);
         }
-        let hot = Hot { xor: AppendState::new(), next_at: CUT, chain: Chain::EMPTY, pending: 0 };
-        let cold =
-            Cold { mint: NO_TIME, closed_maxt: NO_TIME, newest: mapped::NONE, last_kind: LastKind::Float, rare: None };
+        let hot = Hot { xor: PackedState::new_after(NO_TIME), next_at: CUT, chain: Chain::EMPTY, pending: 0 };
+        let cold = Cold { mint: NO_TIME, newest: mapped::NONE, last_kind: LastKind::Float };
         self.hot.insert(row, hot);
         self.cold.insert(row, cold);
+        self.rares.insert_row(row);
         row
     }
 
@@ -190,11 +192,11 @@ impl Partition {
 
     /// Time of the newest sample, [`NO_TIME`] without one.
     pub(crate) fn max_time(&self, row: usize) -> i64 {
-        let (hot, cold) = (&self.hot[row], &self.cold[row]);
+        let hot = &self.hot[row];
         if hot.xor.num_samples() > 0 {
             return hot.xor.last_t();
         }
-        cold.rare.as_ref().map_or(cold.closed_maxt, |rare| rare.open_maxt())
+        self.rares.get(row).map_or(hot.xor.last_t(), Rare::open_maxt)
     }
 
     pub(crate) fn last_kind(&self, row: usize) -> LastKind {
@@ -212,7 +214,7 @@ impl Partition {
         self.finish_open(row);
         let cold = &mut self.cold[row];
         self.mapped.push(&mut cold.newest, chunk);
-        cold.closed_maxt = chunk.maxt;
+        self.hot[row].xor = PackedState::new_after(chunk.maxt);
         cold.last_kind = LastKind::of(chunk.encoding);
         true
     }
@@ -228,8 +230,6 @@ impl Partition {
             return false;
         }
         self.put_on_chain(row, chunk);
-        let cold = &mut self.cold[row];
-        cold.closed_maxt = cold.closed_maxt.max(chunk.maxt);
         true
     }
 
@@ -294,17 +294,22 @@ impl Partition {
             // Chunks of an alias may have come to lie behind it while it was in memory.
             self.put_on_chain(row, Mapped { chunk, mint, maxt, samples, encoding });
         }
+        if self.finished.is_empty() {
+            // The series of a scrape fill their chunks together: room for all of them would stay for hours.
+            self.finished = Vec::new();
+        }
     }
 
-    /// Counted bytes of heap: hot and cold rows, open chunks, entries of chunks on disk, full chunks, the rest.
-    pub(crate) fn bytes(&self) -> [usize; 5] {
-        let rare: usize = self.cold.iter().filter_map(|cold| cold.rare.as_ref()).map(|rare| rare.bytes()).sum();
+    /// Counted bytes of heap: hot rows, cold rows, open chunks, entries of chunks on disk, full chunks, isolation.
+    pub(crate) fn bytes(&self) -> [usize; 6] {
         [
-            self.hot.capacity() * size_of::<Hot>() + self.cold.capacity() * size_of::<Cold>(),
-            self.segments.bytes() + rare,
+            self.hot.capacity() * size_of::<Hot>(),
+            self.cold.capacity() * size_of::<Cold>(),
+            self.segments.bytes() + self.rares.bytes(),
             self.mapped.bytes(),
-            self.finished.iter().map(|done| done.bytes.len() + size_of::<Finished>()).sum(),
-            self.tx.bytes() + size_of::<PartitionCell>(),
+            self.finished.capacity() * size_of::<Finished>()
+                + self.finished.iter().map(|done| done.bytes.len() + 16).sum::<usize>(),
+            self.tx.bytes(),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use head_chunks::Encoding;
+use head_chunks::packed::PackedState;
 use head_chunks::xor::MAX_BYTES_BEFORE_APPEND;
 use head_chunks::xor2::Xor2Appender;
 
@@ -40,6 +41,59 @@ pub(crate) struct Rare {
     /// Whether `next_at` was estimated from a histogram chunk's bytes already.
     pub(super) estimated: bool,
     pub(super) open: Open,
+}
+
+/// The open chunks of a partition's series that are not XOR, by row; nothing at all while there is none.
+#[derive(Debug, Default)]
+pub(super) struct Rares(Vec<Option<Box<Rare>>>);
+
+impl Rares {
+    #[inline]
+    pub(super) fn get(&self, row: usize) -> Option<&Rare> {
+        self.0.get(row)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut Rare> {
+        self.0.get_mut(row)?.as_deref_mut()
+    }
+
+    /// Gives a row of `rows` an open chunk.
+    pub(super) fn set(&mut self, row: usize, rows: usize, rare: Rare) {
+        if self.0.len() < rows {
+            self.0.reserve_exact(rows - self.0.len());
+            self.0.resize_with(rows, || None);
+        }
+        self.0[row] = Some(Box::new(rare));
+    }
+
+    pub(super) fn take(&mut self, row: usize) -> Option<Box<Rare>> {
+        self.0.get_mut(row)?.take()
+    }
+
+    pub(super) fn insert_row(&mut self, row: usize) {
+        if row < self.0.len() {
+            self.0.insert(row, None);
+        }
+    }
+
+    pub(super) fn remove_row(&mut self, row: usize) {
+        if row < self.0.len() {
+            self.0.remove(row);
+        }
+    }
+
+    /// Gives memory back after rows were removed or chunks finished.
+    pub(super) fn shrink(&mut self) {
+        if self.0.iter().all(Option::is_none) {
+            self.0 = Vec::new();
+        }
+        self.0.shrink_to_fit();
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Option<Box<Rare>>>()
+            + self.0.iter().flatten().map(|rare| rare.bytes()).sum::<usize>()
+    }
 }
 
 #[derive(Debug)]
@@ -108,7 +162,7 @@ impl Rare {
 impl Partition {
     /// Appends a float that does not fit an XOR chunk's fast way to an open XOR2 chunk, if there is one and it takes it.
     pub(super) fn continue_xor2(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> bool {
-        let Some(rare) = &mut self.cold[row].rare else { return false };
+        let Some(rare) = self.rares.get_mut(row) else { return false };
         let Open::Xor2(open) = &mut rare.open else { return false };
         if t >= rare.next_at || open.appender.append(st, t, v).is_err() {
             return false;
@@ -127,25 +181,21 @@ impl Partition {
         let open = Open::Xor2(OpenXor2 { appender, last_value: v });
         let mut rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open };
         rare.retarget_xor2(rules);
-        self.cold[row].rare = Some(Box::new(rare));
+        self.rares.set(row, self.hot.len(), rare);
         self.cold[row].last_kind = LastKind::Float;
     }
 
     /// Finishes an open chunk that is not XOR. Returns whether there was one.
     pub(super) fn finish_rare(&mut self, row: usize) -> bool {
-        let Some(rare) = self.cold[row].rare.take() else { return false };
-        self.cold[row].closed_maxt = rare.open_maxt();
+        let Some(rare) = self.rares.take(row) else { return false };
+        self.hot[row].xor = PackedState::new_after(rare.open_maxt());
         self.finished.push(rare.finished(self.rank.low(row)));
         true
     }
 
     /// Drops an open chunk that is not XOR if it ends before `mint`.
     pub(super) fn drop_rare_before(&mut self, row: usize, mint: i64) -> bool {
-        let old = self.cold[row].rare.as_ref().is_some_and(|rare| rare.open_maxt() < mint);
-        if old {
-            self.cold[row].rare = None;
-        }
-        old
+        self.rares.get(row).is_some_and(|rare| rare.open_maxt() < mint) && self.rares.take(row).is_some()
     }
 
     /// A histogram or an XOR2 chunk that took a sample.

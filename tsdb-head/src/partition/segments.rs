@@ -1,36 +1,35 @@
-//! Where the bits of open XOR chunks go: 64-byte segments, chained.
+//! Where the bits of open XOR chunks go: small segments, chained.
 //!
 //! A chunk grows by one 16-byte piece at a time. Buffers that double would copy on growth and leave a third of the memory
-//! unused; chained cache lines do neither, and a finished chunk gives its segments back to the next one.
+//! unused; chained segments do neither. They are given out from the lowest slab that has one: the series of a scrape fill
+//! their chunks together, and what they then give back should empty whole slabs, which go.
 
 use head_chunks::PIECE;
-use head_chunks::xor::AppendState;
 
-const SEGMENT: usize = 64;
+/// Two pieces: a packed chunk of a hundred samples has some ten, and half a segment of each stays empty.
+const SEGMENT: usize = 32;
 const PIECES: usize = SEGMENT / PIECE;
-/// Segments are allocated 32 at a time: 2 KiB, so that a partition never holds more than that unused.
-const SLAB: usize = 32;
+/// Segments are allocated as many at a time as a word has bits: 2 KiB and their links.
+const SLAB: usize = 64;
 /// No segment.
 const NONE: u16 = u16::MAX;
 
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-struct Segment([u8; SEGMENT]);
-
-/// The segments of one partition: at most 256 open chunks of at most 17 segments, so ids of 16 bits suffice.
 #[derive(Debug)]
-pub(crate) struct Segments {
-    #[expect(clippy::vec_box, reason = "a growing vector of slabs would copy them")]
-    slabs: Vec<Box<[Segment; SLAB]>>,
-    /// The segment behind each one, in its chain or in the free list.
-    next: Vec<u16>,
-    free: u16,
+#[repr(align(32))]
+struct Slab {
+    bytes: [[u8; SEGMENT]; SLAB],
+    /// The segment behind each one in its chain.
+    next: [u16; SLAB],
 }
 
-impl Default for Segments {
-    fn default() -> Self {
-        Self { slabs: Vec::new(), next: Vec::new(), free: NONE }
-    }
+/// The segments of one partition: at most 256 open chunks of at most 33 segments, so ids of 16 bits suffice.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    slabs: Vec<Option<Box<Slab>>>,
+    /// Which segments of a slab are free; of one that is not there, all.
+    free: Vec<u64>,
+    /// No slab before this one has a free segment.
+    lowest: usize,
 }
 
 /// First and last segment of a chain; meaningful while the chunk has a full piece.
@@ -53,63 +52,84 @@ impl Segments {
         }
         let last = usize::from(chain.last);
         let offset = at % PIECES * PIECE;
-        self.slabs[last / SLAB][last % SLAB].0[offset..offset + PIECE].copy_from_slice(&piece);
+        if let Some(slab) = &mut self.slabs[last / SLAB] {
+            slab.bytes[last % SLAB][offset..offset + PIECE].copy_from_slice(&piece);
+        }
     }
 
     fn extend(&mut self, chain: &mut Chain) {
         let id = self.allocate();
-        self.next[usize::from(id)] = NONE;
         if chain.first == NONE {
             chain.first = id;
         } else {
-            self.next[usize::from(chain.last)] = id;
+            let last = usize::from(chain.last);
+            if let Some(slab) = &mut self.slabs[last / SLAB] {
+                slab.next[last % SLAB] = id;
+            }
         }
         chain.last = id;
     }
 
     fn allocate(&mut self) -> u16 {
-        if self.free == NONE {
-            let start = self.next.len();
-            assert!(start + SLAB <= usize::from(NONE), "a partition's open chunks exceed 4 MiB");
-            self.slabs.push(Box::new([Segment([0; SEGMENT]); SLAB]));
-            self.next.reserve_exact(SLAB);
-            self.next.extend((start..start + SLAB).map(|id| if id + 1 < start + SLAB { id as u16 + 1 } else { NONE }));
-            self.free = start as u16;
+        while self.free.get(self.lowest) == Some(&0) {
+            self.lowest += 1;
         }
-        let id = self.free;
-        self.free = self.next[usize::from(id)];
-        id
+        let at = self.lowest;
+        if at == self.free.len() {
+            assert!((at + 1) * SLAB <= usize::from(NONE), "a partition's open chunks exceed 2 MiB");
+            if at == self.free.capacity() {
+                self.free.reserve_exact(at / 4 + 8);
+                self.slabs.reserve_exact(at / 4 + 8);
+            }
+            self.free.push(u64::MAX);
+            self.slabs.push(None);
+        }
+        self.slabs[at].get_or_insert_with(|| Box::new(Slab { bytes: [[0; SEGMENT]; SLAB], next: [NONE; SLAB] }));
+        let bit = self.free[at].trailing_zeros();
+        self.free[at] &= self.free[at] - 1;
+        (at * SLAB) as u16 + bit as u16
     }
 
-    /// The chunk's bytes, appended to `out`.
-    pub(crate) fn assemble(&self, chain: Chain, state: &AppendState, out: &mut Vec<u8>) {
-        let full = state.full_pieces() * PIECE;
-        let mut id = chain.first;
-        let runs = (0..full).step_by(SEGMENT).map(|start| {
-            let segment = &self.slabs[usize::from(id) / SLAB][usize::from(id) % SLAB].0;
-            id = self.next[usize::from(id)];
-            &segment[..(full - start).min(SEGMENT)]
-        });
-        state.assemble(runs, out);
+    /// A chain's bytes in runs: `pieces` in all.
+    pub(crate) fn runs(&self, chain: Chain, pieces: usize) -> impl Iterator<Item = &[u8]> {
+        let full = pieces * PIECE;
+        let mut id = usize::from(chain.first);
+        (0..full).step_by(SEGMENT).map_while(move |start| {
+            let slab = self.slabs.get(id / SLAB)?.as_ref()?;
+            let segment = &slab.bytes[id % SLAB];
+            id = usize::from(slab.next[id % SLAB]);
+            Some(&segment[..(full - start).min(SEGMENT)])
+        })
     }
 
     /// Gives a chain's segments back.
     pub(crate) fn release(&mut self, chain: &mut Chain) {
-        if chain.first != NONE {
-            self.next[usize::from(chain.last)] = self.free;
-            self.free = chain.first;
+        let mut id = chain.first;
+        while id != NONE {
+            let at = usize::from(id) / SLAB;
+            let next = match &self.slabs[at] {
+                Some(slab) if id != chain.last => slab.next[usize::from(id) % SLAB],
+                _ => NONE,
+            };
+            self.free[at] |= 1 << (usize::from(id) % SLAB);
+            self.lowest = self.lowest.min(at);
+            if self.free[at] == u64::MAX {
+                self.slabs[at] = None;
+            }
+            id = next;
         }
         *chain = Chain::EMPTY;
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.slabs.len() * SLAB * SEGMENT + self.slabs.capacity() * 8 + self.next.capacity() * 2
+        self.slabs.iter().flatten().count() * size_of::<Slab>() + self.slabs.capacity() * 8 + self.free.capacity() * 8
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use head_chunks::packed::{Misfit, PackedState};
     use head_chunks::xor::XorAppender;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -117,32 +137,40 @@ mod tests {
     fn chains_hold_what_a_buffer_would() {
         let mut rng = SmallRng::seed_from_u64(5);
         let mut segments = Segments::default();
-        let mut open: Vec<(AppendState, Chain, XorAppender)> =
-            (0..40).map(|_| (AppendState::new(), Chain::EMPTY, XorAppender::new())).collect();
+        let mut open: Vec<(PackedState, Chain, XorAppender)> =
+            (0..40).map(|_| (PackedState::new(), Chain::EMPTY, XorAppender::new())).collect();
         let mut finished = 0;
         for step in 0..60_000 {
             let i = rng.random_range(0..open.len());
             let (state, chain, model) = &mut open[i];
             let value = if rng.random_bool(0.3) { rng.random() } else { f64::from(rng.random_range(0..9)) };
             let mut at = state.full_pieces();
-            state
-                .append(step, value, &mut |piece| {
-                    segments.push(chain, at, piece);
-                    at += 1;
-                })
-                .unwrap();
+            let taken = state.append(step, value, &mut |piece| {
+                segments.push(chain, at, piece);
+                at += 1;
+            });
+            if taken == Err(Misfit::Form) {
+                let mut pieces = Vec::new();
+                let (mut old, count) = (std::mem::replace(chain, Chain::EMPTY), state.full_pieces());
+                *state = state.repack(segments.runs(old, count), step, value, &mut |piece| pieces.push(piece));
+                segments.release(&mut old);
+                state.append(step, value, &mut |piece| pieces.push(piece)).unwrap();
+                pieces.into_iter().enumerate().for_each(|(at, piece)| segments.push(chain, at, piece));
+            }
             model.append(step, value).unwrap();
-            if state.byte_len() > 1005 || rng.random_bool(0.01) {
+            if state.is_over_the_limit() || rng.random_bool(0.01) {
                 let mut bytes = Vec::new();
-                segments.assemble(*chain, state, &mut bytes);
+                state.assemble(segments.runs(*chain, state.full_pieces()), &mut bytes);
                 assert_eq!(bytes, model.to_bytes());
                 segments.release(chain);
-                *state = AppendState::new();
+                *state = PackedState::new();
                 model.clear();
                 finished += 1;
             }
         }
         println!("{finished} chunks in {} slabs", segments.slabs.len());
         assert!(finished > 500 && segments.slabs.len() < 30);
+        open.iter_mut().for_each(|(_, chain, _)| segments.release(chain));
+        assert!(segments.slabs.iter().all(Option::is_none));
     }
 }

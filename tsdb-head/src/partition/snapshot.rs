@@ -68,16 +68,14 @@ impl Partition {
     fn open_chunk(&self, row: usize, out: &mut Vec<ChunkSource>) {
         let (hot, cold) = (&self.hot[row], &self.cold[row]);
         if hot.xor.num_samples() > 0 {
-            let mut bytes = Vec::with_capacity(hot.xor.byte_len());
-            self.segments.assemble(hot.chain, &hot.xor, &mut bytes);
             out.push(ChunkSource {
                 mint: cold.mint,
                 maxt: hot.xor.last_t(),
                 encoding: Encoding::Xor,
                 samples: hot.xor.num_samples(),
-                data: ChunkData::Memory(Arc::from(bytes)),
+                data: ChunkData::Memory(self.xor_bytes(row)),
             });
-        } else if let Some(rare) = &cold.rare {
+        } else if let Some(rare) = self.rares.get(row) {
             out.push(rare.source());
         }
     }

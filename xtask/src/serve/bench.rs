@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use benches::workload::{Values, Walk, Workload};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tsdb_head::{Head, HeadOptions};
+use tsdb_head::{Head, HeadOptions, HeadStats};
 use tsdb_model::{Labels, SeriesRef};
 use tsdb_vfs::{Fs, RealFs};
 use wal_format::Sample;
 
-use super::{Answered, compression};
+use super::{Answered, compression, memory};
 use crate::bench::Cost;
 
 #[derive(Deserialize)]
@@ -50,6 +50,7 @@ pub(super) fn ingest(header: &Value) -> Answered {
     let workload = args.workload()?;
     let mut options = HeadOptions { min_valid_time: Some(0), ..HeadOptions::default() };
     options.log.compression = compression(&args.compression)?;
+    memory::start();
     let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
     let mut walks: Vec<Walk> = Vec::new();
     let mut samples = Vec::new();
@@ -74,6 +75,7 @@ pub(super) fn ingest(header: &Value) -> Answered {
             first = total.wall;
         }
     }
+    drop((walks, samples));
     let mut fields = cost_fields(&head, total)?;
     fields["first_scrape_seconds"] = json!(first.as_secs_f64());
     fields["samples"] = json!(workload.series * workload.scrapes);
@@ -137,6 +139,7 @@ pub(super) fn replay(header: &Value) -> Answered {
     let fs: Fs = Arc::new(RealFs::new());
     let mut head = None;
     let mut counts = tsdb_head::Counts::default();
+    memory::start();
     let cost = Cost::measure(0, || {
         let options = HeadOptions { min_valid_time: Some(0), ..HeadOptions::default() };
         let (opened, report) = Head::open(fs, copy.path(), options)?;
@@ -170,11 +173,42 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 
 /// Cost and memory, by the names that the reference's operations give them.
 fn cost_fields(head: &Head, cost: Cost) -> Result<Value> {
-    let stats = head.stats();
+    // Counted first: what follows allocates too.
+    let live = memory::live();
+    let (peak_rss, rss) = (status_field("VmHWM:")?, status_field("VmRSS:")?);
+    let HeadStats {
+        index,
+        hot_bytes,
+        cold_bytes,
+        open_chunk_bytes,
+        mapped_bytes,
+        finished_bytes,
+        isolation_bytes,
+        directory_bytes,
+        ..
+    } = head.stats();
+    let owners = [
+        ("label text", index.text),
+        ("label values' numbers and single postings", index.symbols),
+        ("tables of label values", index.symbol_tables),
+        ("longer postings", index.postings),
+        ("series' labels as numbers", index.ids),
+        ("table of label sets", index.series_table),
+        ("series, what an append touches", hot_bytes),
+        ("series, the rest", cold_bytes),
+        ("open chunks", open_chunk_bytes),
+        ("entries of chunks on disk", mapped_bytes),
+        ("full chunks not on disk", finished_bytes),
+        ("isolation", isolation_bytes),
+        ("partitions, from ref to series", directory_bytes),
+    ];
+    let known: usize = owners.iter().map(|&(_, bytes)| bytes).sum();
+    let mut owners: Vec<Value> = owners.iter().map(|&(owner, bytes)| json!([owner, bytes])).collect();
+    owners.push(json!(["buffers, the log, the allocator's own", live - known as i64]));
     Ok(json!({
         "seconds": cost.wall.as_secs_f64(), "cpu_seconds": cost.cpu.as_secs_f64(), "series": head.series_count(),
-        "live_bytes": stats.bytes(), "live_bytes_per_series": stats.bytes() as f64 / head.series_count().max(1) as f64,
-        "peak_rss": status_field("VmHWM:")?, "rss": status_field("VmRSS:")?,
+        "live_bytes": live, "live_bytes_per_series": live as f64 / head.series_count().max(1) as f64,
+        "peak_rss": peak_rss, "rss": rss, "owners": owners,
     }))
 }
 

@@ -20,6 +20,7 @@ use wal_segment::{Compression, Durability};
 use crate::interop::entry::{self, Entry};
 
 mod bench;
+mod memory;
 
 /// Answers requests until the end of its input. A panic is an answer.
 pub(crate) fn run() -> Result<()> {
