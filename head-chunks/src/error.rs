@@ -23,19 +23,19 @@ impl DecodeError {
     ///
     /// A field that reaches past the end was made of the zeros that stand in for it: what is wrong then is the length.
     #[cold]
-    pub(crate) fn at(bits: BitReader<'_>, sample: u16, total: u16, at: usize, kind: DecodeErrorKind) -> Self {
+    pub(crate) fn at(bits: BitReader<'_>, sample: u32, total: u32, at: usize, kind: DecodeErrorKind) -> Self {
         if bits.overrun() {
             return Self::truncated(bits, sample, total);
         }
-        Self { sample: sample.into(), bit: at as u64, kind }
+        Self { sample, bit: at as u64, kind }
     }
 
     /// The error of a sample that reaches past the end of the bytes.
     #[cold]
-    pub(crate) fn truncated(bits: BitReader<'_>, sample: u16, total: u16) -> Self {
+    pub(crate) fn truncated(bits: BitReader<'_>, sample: u32, total: u32) -> Self {
         let end = bits.end();
-        let kind = DecodeErrorKind::Truncated { total, end: end as u32 };
-        Self { sample: sample.into(), bit: end as u64, kind }
+        let kind = DecodeErrorKind::Truncated { total: total as u16, end: end as u32 };
+        Self { sample, bit: end as u64, kind }
     }
 
     /// The error of a chunk without a whole header.

@@ -20,8 +20,9 @@
 use tsdb_model::varint::{self, unzigzag, zigzag};
 
 use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::floats::Count;
 use crate::window::Window;
-use crate::xor::{AppendState, Count, MAX_BYTES_BEFORE_APPEND, dod_bits, read_dod};
+use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field, read_dod};
 
 /// The powers of ten that make an integer of a value.
 const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
@@ -149,7 +150,7 @@ impl PackedState {
     pub fn append(&mut self, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), Misfit> {
         let form = self.form();
         if form == 0 {
-            if self.state.bits.beside.samples == 0 && self.start(t, v, emit) {
+            if self.num_samples() == 0 && self.start(t, v, emit) {
                 return Ok(());
             }
             return self.state.append(t, v, emit).map_err(|_| Misfit::Full);
@@ -160,15 +161,16 @@ impl PackedState {
         let delta = u32::try_from(t.wrapping_sub(self.state.t)).map_err(|_| Misfit::Form)?;
         let dod = i64::from(delta) - i64::from(meta.delta);
         let before = self.state.value as i64;
-        let mut count = self.state.bits.beside;
-        let xor_field = count.window.xor_field_len(v.to_bits() ^ value(before, exponent).to_bits());
+        let count = self.state.bits.beside;
+        let mut window = count.window();
+        let xor_field = window.xor_field_len(v.to_bits() ^ value(before, exponent).to_bits());
         let (dod_field, mut xor_time) = if dod == 0 {
             (None, 1)
         } else {
-            let (bits, n) = dod_bits(dod);
-            (Some((0b11 << n | bits, n + 2)), n)
+            let [prefix, field] = dod_field(dod);
+            (Some([(0b11 << prefix.1 | prefix.0, prefix.1 + 2), field]), prefix.1 + field.1)
         };
-        if count.samples == 1 {
+        if count.samples() == 1 {
             xor_time = varint::uvarint_len(delta.into()) as u32 * 8;
         }
         let difference = zigzag(k - before);
@@ -176,24 +178,24 @@ impl PackedState {
         let fresh = need > u32::from(meta.width) || need + SLACK < u32::from(meta.width);
         meta.xor_bits = u16::try_from(u32::from(meta.xor_bits) + xor_time + xor_field).map_err(|_| Misfit::Form)?;
         meta.delta = delta;
-        count.samples += 1;
         let (prefix, prefix_len) = match dod_field {
             None if fresh => (0b10, 2),
             None => (0, 1),
-            Some((bits, n)) => {
-                self.state.bits.put(bits, n, emit);
+            Some([a, b]) => {
+                self.state.bits.put_both(a, b, emit);
                 (u64::from(fresh), 1)
             }
         };
         let (bits, n) = if fresh {
             meta.width = need as u8;
             let head = prefix << WIDTH_BITS | u64::from(need);
-            (u128::from(head) << need | u128::from(difference), prefix_len + WIDTH_BITS + need)
+            (head << need | difference, prefix_len + WIDTH_BITS + need)
         } else {
-            (difference.into(), prefix_len + u32::from(meta.width))
+            // The prefix is one bit, and it is 0.
+            (difference, prefix_len + u32::from(meta.width))
         };
         self.state.bits.put(bits, n, emit);
-        self.state.bits.beside = count;
+        self.state.bits.beside = count.next(window);
         (self.state.t, self.state.delta, self.state.value) = (t, meta.bits(), k as u64);
         Ok(())
     }
@@ -212,10 +214,10 @@ impl PackedState {
         if t << shift >> shift != t {
             return false;
         }
-        let mut bits = SplitBits::starting_with_zeros(0, Count { samples: 1, window: Window::NONE });
+        let mut bits = SplitBits::starting_with_zeros(0, Count::new(1, Window::NONE));
         bits.set_flags(exponent + 1);
-        bits.put((t as u64 & u64::MAX >> shift).into(), TIME_BITS, emit);
-        bits.put(zigzag(k).into(), FIRST_BITS, emit);
+        bits.put(t as u64 & u64::MAX >> shift, TIME_BITS, emit);
+        bits.put(zigzag(k), FIRST_BITS, emit);
         let time_len = varint::uvarint_len(zigzag(t)) as u16;
         let meta = Meta { delta: 0, width: 0, xor_bits: 16 + time_len * 8 + 64 };
         self.state = AppendState { bits, t, delta: meta.bits(), value: k as u64 };
@@ -406,7 +408,7 @@ impl Iterator for Unpack<'_> {
             0b10 => self.fresh(word, 2),
             _ => {
                 self.bits.consume(2);
-                self.delta = self.delta.wrapping_add(read_dod(self.bits.peek(), &mut self.bits));
+                self.delta = self.delta.wrapping_add(read_dod(&mut self.bits));
                 let word = self.bits.peek();
                 if word >> 63 == 0 { self.difference(word, 1) } else { self.fresh(word, 1) }
             }

@@ -21,10 +21,9 @@ pub(crate) const FIRST_KNOWN: u8 = 0x80;
 /// The header's bits for the index of the first change, and so the highest index there is.
 pub(crate) const LAST_CHANGE_ON: u8 = 0x7f;
 
-/// What is written behind a sample: the field, how many bits it has, and the bits that it adds to the header.
+/// What is written behind a sample, and the bits that it adds to the header.
 pub(crate) struct StField {
-    pub(crate) bits: u128,
-    pub(crate) len: u32,
+    pub(crate) field: varbit::Field,
     pub(crate) header: u8,
 }
 
@@ -42,10 +41,10 @@ pub(crate) fn field(header: u8, start: &mut i64, index: u16, before: i64, st: i6
         return None;
     }
     let diff = before.wrapping_sub(st);
-    let (bits, len) = varbit::int_field(if begun { diff.wrapping_sub(*start) } else { diff });
+    let field = varbit::int_field(if begun { diff.wrapping_sub(*start) } else { diff });
     *start = diff;
     // It has begun at index 127 at the latest, so the index fits.
-    Some(StField { bits, len, header: if begun { 0 } else { index as u8 & LAST_CHANGE_ON } })
+    Some(StField { field, header: if begun { 0 } else { index as u8 & LAST_CHANGE_ON } })
 }
 
 /// Reads start timestamps.
@@ -61,18 +60,22 @@ impl StReader {
         Self { header, st: 0, diff: 0 }
     }
 
-    /// What is behind sample 0 of time `t`; `None` for a varint of more than 64 bits.
-    pub(crate) fn read_first(&mut self, bits: &mut BitReader<'_>, t: i64) -> Option<()> {
-        if self.header & FIRST_KNOWN != 0 {
-            self.st = t.wrapping_sub(bits.varint()?);
-        }
-        Some(())
+    /// Whether the difference of sample 0's time and start timestamp is behind it.
+    #[inline(always)]
+    pub(crate) fn has_first(&self) -> bool {
+        self.header & FIRST_KNOWN != 0
+    }
+
+    /// The start timestamp of sample 0.
+    #[inline(always)]
+    pub(crate) fn set_first(&mut self, st: i64) {
+        self.st = st;
     }
 
     /// What is behind sample `index` (from 1 on), `before` being the time of the sample before it.
     #[inline(always)]
-    pub(crate) fn read(&mut self, bits: &mut BitReader<'_>, index: u16, before: i64) {
-        let first = u16::from(self.header & LAST_CHANGE_ON);
+    pub(crate) fn read(&mut self, bits: &mut BitReader<'_>, index: u32, before: i64) {
+        let first = u32::from(self.header & LAST_CHANGE_ON);
         if first == 0 || index < first {
             return;
         }

@@ -14,7 +14,7 @@
 //!
 //! Signed fields are two's complement, but the pattern `100…0` is the positive end of the range.
 
-use crate::bits::BitReader;
+use crate::bits::{BitReader, BitStream, PEEK_BITS, STREAM_BITS};
 
 /// The prefixes and widths, smallest first, without the one of 64 bits.
 const NARROW: [(u64, u32, u32); 7] = [
@@ -27,54 +27,63 @@ const NARROW: [(u64, u32, u32); 7] = [
     (0b1111_1110, 8, 56),
 ];
 
-/// The bits that write `value`, and how many they are: 1 to 72.
+/// The field that writes a value, in two parts because the longest has 72 bits: mostly the first is of no bits.
+pub(crate) type Field = [(u64, u32); 2];
+
+/// The field that writes `value`.
 #[inline(always)]
-pub(crate) fn int_field(value: i64) -> (u128, u32) {
-    // The smallest n whose range −(2ⁿ⁻¹ − 1) … 2ⁿ⁻¹ holds the value.
-    let magnitude = if value > 0 { value as u64 - 1 } else { value.unsigned_abs() };
-    let bits = if value == 0 { 0 } else { 65 - magnitude.leading_zeros() };
-    field(value as u64, bits)
+pub(crate) fn int_field(value: i64) -> Field {
+    field(value as u64, signed_bits(value))
 }
 
-/// The bits that write `value`, and how many they are: 1 to 72.
+/// The field that writes `value`.
 #[inline(always)]
-pub(crate) fn uint_field(value: u64) -> (u128, u32) {
+pub(crate) fn uint_field(value: u64) -> Field {
     field(value, 64 - value.leading_zeros())
+}
+
+/// The smallest n whose range −(2ⁿ⁻¹ − 1) … 2ⁿ⁻¹ holds the value.
+#[inline(always)]
+fn signed_bits(value: i64) -> u32 {
+    let magnitude = if value > 0 { value as u64 - 1 } else { value.unsigned_abs() };
+    if value == 0 { 0 } else { 65 - magnitude.leading_zeros() }
 }
 
 /// The field for a value that needs `bits` bits.
 ///
 /// A table instead of comparisons, because which width comes next is what the data is about: no predictor knows it.
 #[inline(always)]
-fn field(value: u64, bits: u32) -> (u128, u32) {
+fn field(value: u64, bits: u32) -> Field {
     // At most 65, and 65 only for the lowest i64.
     let form = &FORMS[bits as usize & 127];
-    (u128::from(form.high) << 64 | u128::from(form.low | value & form.mask), form.len.into())
+    if form.len > 64 {
+        [(form.low, form.len - 64), (value, 64)]
+    } else {
+        [(0, 0), (form.low | value & form.mask, form.len)]
+    }
 }
 
 /// How a value of so many bits is written.
 #[derive(Clone, Copy)]
 struct Form {
-    /// The prefix, in its place before the value.
+    /// The prefix, in its place before the value; by itself if prefix and value exceed 64 bits.
     low: u64,
-    /// What of it lies beyond 64 bits.
-    high: u8,
-    /// Bits of prefix and value.
-    len: u8,
     /// The value's bits.
     mask: u64,
+    /// Bits of prefix and value.
+    len: u32,
 }
 
+/// By the bits that a value needs.
 static FORMS: [Form; 128] = {
-    let mut forms = [Form { low: 0, high: 0xff, len: 72, mask: u64::MAX }; 128];
-    forms[0] = Form { low: 0, high: 0, len: 1, mask: 0 };
-    let mut bits = 1;
-    let mut at = 0;
+    let mut forms = [Form { low: 0xff, mask: u64::MAX, len: 72 }; 128];
+    forms[0] = Form { low: 0, mask: 0, len: 1 };
+    let (mut bits, mut at) = (1, 0);
     while at < NARROW.len() {
         let (prefix, prefix_len, width) = NARROW[at];
         if bits <= width {
-            let (len, mask) = ((prefix_len + width) as u8, u64::MAX >> (64 - width));
-            forms[bits as usize] = Form { low: prefix << width, high: 0, len, mask };
+            forms[bits as usize] =
+                Form { low: prefix << width, mask: u64::MAX >> (64 - width), len: prefix_len + width };
             bits += 1;
         } else {
             at += 1;
@@ -84,71 +93,130 @@ static FORMS: [Form; 128] = {
 };
 
 /// Reads a signed field.
-///
-/// Without a branch up to 25 bits, because which width comes next is what the data is about: no predictor knows it.
 #[inline(always)]
 pub(crate) fn read_int(bits: &mut BitReader<'_>) -> i64 {
     let word = bits.peek();
-    let ones = word.leading_ones() as usize;
-    match SHORT.get(ones) {
-        Some(short) => {
-            bits.consume(short.len.into());
-            // One less, sign-extended, and one more: so 100…0 stays positive. The mask is for the 0 without any bits.
-            let field = (word << (ones + 1)).wrapping_sub(short.lowest) as i64;
-            ((field >> short.shift) + 1) & short.mask
-        }
-        None => {
-            let (value, width) = read_wide(ones, bits);
-            if width == 64 { value as i64 } else { signed(value, width) }
-        }
+    let short = Short::of(word);
+    if short.len <= PEEK_BITS {
+        bits.consume(short.len);
+        return short.int(word);
     }
+    let wide = Wide::read(*bits);
+    *bits = wide.behind;
+    wide.int()
 }
 
 /// Reads an unsigned field.
 #[inline(always)]
 pub(crate) fn read_uint(bits: &mut BitReader<'_>) -> u64 {
     let word = bits.peek();
-    let ones = word.leading_ones() as usize;
-    match SHORT.get(ones) {
-        Some(short) => {
-            bits.consume(short.len.into());
-            (word << (ones + 1)) >> short.shift & short.mask as u64
-        }
-        None => read_wide(ones, bits).0,
+    let short = Short::of(word);
+    if short.len <= PEEK_BITS {
+        bits.consume(short.len);
+        return short.uint(word);
+    }
+    let wide = Wide::read(*bits);
+    *bits = wide.behind;
+    wide.field
+}
+
+/// As [`read_int`], for one field behind the other.
+#[inline(always)]
+pub(crate) fn next_int(stream: &mut BitStream<'_>) -> i64 {
+    stream.refill();
+    next_short_int(stream).unwrap_or_else(|| {
+        let wide = Wide::read(stream.reader());
+        *stream = BitStream::new(wide.behind);
+        wide.int()
+    })
+}
+
+/// As [`next_int`] of a field of at most 32 bits, for a stream in which 7 or more bits are left; 24 or more are then left
+/// again. `None`, and nothing was taken, if the field is longer.
+///
+/// How long it is is known before the word is filled up, so that the fields behind each other wait for that only.
+#[inline(always)]
+pub(crate) fn next_short_int(stream: &mut BitStream<'_>) -> Option<i64> {
+    let short = Short::of(stream.word());
+    stream.refill();
+    if short.len > STREAM_BITS {
+        return None;
+    }
+    let word = stream.word();
+    stream.take(short.len);
+    Some(short.int(word))
+}
+
+/// How a field whose prefix has at most six ones is taken out of a word.
+#[derive(Clone, Copy)]
+struct Short {
+    /// The value's lowest bit while it is at the top.
+    lowest: u64,
+    /// Bits of prefix and value; more than any word has for the fields that are not short.
+    len: u32,
+    /// Bits of the prefix.
+    prefix: u8,
+    /// What brings the value down from the top of the word.
+    shift: u8,
+}
+
+impl Short {
+    /// Without a branch, because which width comes next is what the data is about, and without counting ones, which takes
+    /// longer than a look at a table on processors that have no instruction for it.
+    #[inline(always)]
+    fn of(word: u64) -> Self {
+        SHORT[(word >> 57) as usize]
+    }
+
+    #[inline(always)]
+    fn int(self, word: u64) -> i64 {
+        // One less, sign-extended, and one more: so 100…0 stays positive.
+        ((word << self.prefix).wrapping_sub(self.lowest) as i64 >> self.shift) + 1
+    }
+
+    #[inline(always)]
+    fn uint(self, word: u64) -> u64 {
+        word << self.prefix >> self.shift
     }
 }
 
-/// How a field whose prefix has so many ones is taken out of a peek, for those that fit one.
-#[derive(Clone, Copy)]
-struct Short {
-    /// Bits of prefix and value.
-    len: u8,
-    /// What brings the value down from the top of the word.
-    shift: u8,
-    /// The value's lowest bit while it is at the top.
-    lowest: u64,
-    /// All ones, or 0 for the value of no bits.
-    mask: i64,
-}
-
-static SHORT: [Short; 7] = {
-    let mut table = [Short { len: 1, shift: 63, lowest: 0, mask: 0 }; 7];
-    let mut ones = 1;
-    while ones < 7 {
-        let width = NARROW[ones - 1].2 as u8;
-        let shift = 64 - width;
-        table[ones] = Short { len: ones as u8 + 1 + width, shift, lowest: 1 << shift, mask: -1 };
-        ones += 1;
+/// By the first seven bits of a field.
+static SHORT: [Short; 128] = {
+    let mut table = [Short { lowest: 0, len: u32::MAX, prefix: 0, shift: 0 }; 128];
+    let mut top = 0;
+    while top < 127 {
+        let ones = ((top as u8) << 1).leading_ones();
+        table[top] = if ones == 0 {
+            // Its own 0 as the value.
+            Short { lowest: 1 << 63, len: 1, prefix: 0, shift: 63 }
+        } else {
+            let (_, prefix, width) = NARROW[ones as usize - 1];
+            Short { lowest: 1 << (64 - width), len: prefix + width, prefix: prefix as u8, shift: (64 - width) as u8 }
+        };
+        top += 1;
     }
     table
 };
 
-/// Reads a field of 56 or 64 bits behind its prefix; how many they are.
-#[inline]
-fn read_wide(ones: usize, bits: &mut BitReader<'_>) -> (u64, u32) {
-    let width = if ones == 7 { 56 } else { 64 };
-    bits.consume(8);
-    (bits.read(width), width)
+/// A field of 56 or 64 bits.
+struct Wide<'a> {
+    field: u64,
+    width: u32,
+    behind: BitReader<'a>,
+}
+
+impl<'a> Wide<'a> {
+    /// By value, so that the reader can stay in registers.
+    #[cold]
+    #[inline(never)]
+    fn read(mut bits: BitReader<'a>) -> Self {
+        let width = if bits.short(8) == 0xff { 64 } else { 56 };
+        Self { field: bits.read(width), width, behind: bits }
+    }
+
+    fn int(&self) -> i64 {
+        if self.width == 64 { self.field as i64 } else { signed(self.field, self.width) }
+    }
 }
 
 /// A field of `n` bits (1–63) in which the pattern `100…0` is positive.
@@ -161,7 +229,12 @@ pub(crate) fn signed(bits: u64, n: u32) -> i64 {
 mod tests {
     use super::*;
 
-    fn bytes(field: u128, n: u32) -> Vec<u8> {
+    /// All bits of a field, and how many they are.
+    fn whole([(a, a_len), (b, b_len)]: Field) -> (u128, u32) {
+        (u128::from(a) << b_len | u128::from(b), a_len + b_len)
+    }
+
+    fn bytes((field, n): (u128, u32)) -> Vec<u8> {
         (field << (128 - n)).to_be_bytes().to_vec()
     }
 
@@ -184,35 +257,38 @@ mod tests {
             }
         }
         for value in values {
-            let (field, n) = int_field(value);
+            let field = whole(int_field(value));
             let widths = [0, 3, 6, 9, 12, 18, 25, 56, 64];
             let ones = widths.iter().position(|w| *w == int_width(value)).expect("a width") as u32;
-            assert_eq!(n, (ones + 1).min(8) + int_width(value), "{value}");
-            let bytes = bytes(field, n);
+            assert_eq!(field.1, (ones + 1).min(8) + int_width(value), "{value}");
+            let bytes = bytes(field);
             let mut reader = BitReader::new(&bytes, 0);
             assert_eq!(read_int(&mut reader), value);
-            assert_eq!(reader.pos(), n as usize);
+            assert_eq!(reader.pos(), field.1 as usize);
+            let mut stream = BitStream::new(BitReader::new(&bytes, 0));
+            assert_eq!(next_int(&mut stream), value);
+            assert_eq!(stream.reader().pos(), field.1 as usize);
         }
     }
 
     #[test]
     fn unsigned_fields_at_every_edge() {
         for value in (0..64).flat_map(|n| [(1_u64 << n) - 1, 1 << n, (1 << n) + 1]).chain([u64::MAX]) {
-            let (field, n) = uint_field(value);
-            let bytes = bytes(field, n);
+            let field = whole(uint_field(value));
+            let bytes = bytes(field);
             let mut reader = BitReader::new(&bytes, 0);
             assert_eq!(read_uint(&mut reader), value);
-            assert_eq!(reader.pos(), n as usize);
+            assert_eq!(reader.pos(), field.1 as usize);
         }
     }
 
     #[test]
     fn known_bits() {
-        assert_eq!(int_field(0), (0, 1));
-        assert_eq!(int_field(4), (0b10_100, 5));
-        assert_eq!(int_field(-3), (0b10_101, 5));
-        assert_eq!(int_field(-4), (0b110_111100, 9));
-        assert_eq!(uint_field(7), (0b10_111, 5));
-        assert_eq!(uint_field(8), (0b110_001000, 9));
+        assert_eq!(whole(int_field(0)), (0, 1));
+        assert_eq!(whole(int_field(4)), (0b10_100, 5));
+        assert_eq!(whole(int_field(-3)), (0b10_101, 5));
+        assert_eq!(whole(int_field(-4)), (0b110_111100, 9));
+        assert_eq!(whole(uint_field(7)), (0b10_111, 5));
+        assert_eq!(whole(uint_field(8)), (0b110_001000, 9));
     }
 }

@@ -1,148 +1,235 @@
 //! The window of significant bits that XOR-coded values share.
 
-use crate::bits::{BitReader, PEEK_BITS};
-use crate::error::DecodeErrorKind;
+use core::hint::select_unpredictable;
+
+use crate::bits::{BitReader, BitStream, PEEK_BITS, STREAM_BITS};
+use crate::error::{DecodeError, DecodeErrorKind};
 
 /// Five bits of leading zeros and six of significant bits.
-pub(crate) const WINDOW_BITS: usize = 11;
+const WINDOW_BITS: u32 = 11;
 
 /// Control bits and how many they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix(pub(crate) u64, pub(crate) u32);
 
 /// Leading and trailing zeros of the last value that was written with a window of its own.
+///
+/// One number and not two: a load of both right behind a store of one has to wait for the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    /// 0–31, or [`Window::NONE`]'s.
-    pub(crate) leading: u8,
-    /// 0–63.
-    pub(crate) trailing: u8,
-}
+pub(crate) struct Window(
+    /// Trailing zeros, 0–63, in the low byte; those and the leading ones, 0–31 and [`Window::NONE`]'s, in the high byte.
+    u16,
+);
 
 impl Window {
     /// No value was written yet: the next one brings a window.
-    pub(crate) const NONE: Self = Self { leading: 0xff, trailing: 0 };
+    pub(crate) const NONE: Self = Self(0xff00);
 
     /// What a reader starts with: all 64 bits.
     ///
     /// An appender that resumes from bytes starts with the reader's window, as the reference's does; one that has lived
     /// since the chunk's first sample may still have none.
-    pub(crate) const FULL: Self = Self { leading: 0, trailing: 0 };
+    pub(crate) const FULL: Self = Self(0);
 
-    /// The window of a difference that is not 0. Leading zeros are capped at 31 because they are stored in five bits.
     #[inline(always)]
-    pub(crate) fn of(xor: u64) -> Self {
-        Self { leading: xor.leading_zeros().min(31) as u8, trailing: xor.trailing_zeros() as u8 }
+    fn new(shift: u32, trailing: u32) -> Self {
+        Self((shift << 8 | trailing) as u16)
     }
 
-    /// Whether a difference with window `inner` can be written in this one.
     #[inline(always)]
-    pub(crate) fn covers(self, inner: Self) -> bool {
+    fn shift(self) -> u32 {
+        u32::from(self.0 >> 8)
+    }
+
+    #[inline(always)]
+    fn trailing(self) -> u32 {
+        u32::from(self.0 & 0xff)
+    }
+
+    /// As a number of 16 bits, and back.
+    pub(crate) const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// The field that writes a difference which is not 0: `front`, then `reused` and its significant bits when this window
+    /// covers it, or `fresh` and its own window, which becomes the current one. In two parts, as it may exceed 64 bits.
+    #[inline(always)]
+    pub(crate) fn field(&mut self, xor: u64, front: (u64, u32), reused: Prefix, fresh: Prefix) -> [(u64, u32); 2] {
+        // Leading zeros are capped at 31 because they are stored in five bits.
+        let (leading, own_trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+        let (old_shift, old_trailing) = (self.shift(), self.trailing());
         // NONE has 255 leading zeros: it covers nothing.
-        inner.leading >= self.leading && inner.trailing >= self.trailing
-    }
-
-    /// Significant bits, 1–64.
-    #[inline(always)]
-    pub(crate) fn significant(self) -> u32 {
-        64 - u32::from(self.leading) - u32::from(self.trailing)
-    }
-
-    /// The bits that write a difference which is not 0, and how many they are: `reused` in front of its significant bits
-    /// when this window covers it, or `fresh` and its own window, which becomes the current one.
-    #[inline(always)]
-    pub(crate) fn field(&mut self, xor: u64, reused: Prefix, fresh: Prefix) -> (u128, u32) {
-        let own = Self::of(xor);
-        let prefix = if self.covers(own) {
-            reused
+        let (prefix, shift, trailing) = if leading + old_trailing >= old_shift && own_trailing >= old_trailing {
+            (reused, old_shift, old_trailing)
         } else {
-            *self = own;
-            let fields = u64::from(own.leading) << 6 | u64::from(own.significant() & 63);
-            Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS as u32)
+            let shift = leading + own_trailing;
+            *self = Self::new(shift, own_trailing);
+            let fields = u64::from(leading << 6 | (64 - shift) & 63);
+            (Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS), shift, own_trailing)
         };
-        let significant = self.significant();
-        (u128::from(prefix.0) << significant | u128::from(xor >> self.trailing), prefix.1 + significant)
+        [(front.0 << prefix.1 | prefix.0, front.1 + prefix.1), (xor >> trailing, 64 - shift)]
     }
 
     /// Gorilla's field: 0, or 10 and the bits in this window, or 11 and a new window.
     #[inline(always)]
-    pub(crate) fn xor_field(&mut self, xor: u64) -> (u128, u32) {
-        if xor == 0 { (0, 1) } else { self.field(xor, Prefix(0b10, 2), Prefix(0b11, 2)) }
+    pub(crate) fn xor_field(&mut self, xor: u64) -> [(u64, u32); 2] {
+        if xor == 0 { [(0, 0), (0, 1)] } else { self.field(xor, (0, 0), Prefix(0b10, 2), Prefix(0b11, 2)) }
     }
 
     /// How many bits [`Window::xor_field`] writes; the window changes as there.
     #[inline(always)]
     pub(crate) fn xor_field_len(&mut self, xor: u64) -> u32 {
-        if xor == 0 { 1 } else { self.field(xor, Prefix(0b10, 2), Prefix(0b11, 2)).1 }
+        let [a, b] = self.xor_field(xor);
+        a.1 + b.1
+    }
+}
+
+impl Window {
+    /// Reads what [`Window::xor_field`] wrote; `None` for a window that is none: its eleven bits have been taken.
+    #[inline(always)]
+    pub(crate) fn next_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
+        bits.refill();
+        match self.next_short_xor(bits) {
+            None => self.next_xor_rare(bits),
+            xor => xor,
+        }
     }
 
-    /// Reads what [`Window::xor_field`] wrote. On an error the window's eleven bits have been taken.
+    /// As [`Window::next_xor`] of a field of at most 43 bits, for a stream in which 13 or more bits are left; so many are
+    /// then left again. `None`, and nothing was taken, if the field is longer or the window is none.
+    ///
+    /// Without a branch, because what comes next is what the data is about: no predictor knows it. How long the field is
+    /// is known before the word is filled up, so that the fields behind each other wait for that only.
     #[inline(always)]
-    pub(crate) fn read_xor(&mut self, bits: &mut BitReader<'_>) -> Result<u64, DecodeErrorKind> {
-        self.read_xor_behind(bits.peek(), 0, bits)
+    pub(crate) fn next_short_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
+        let word = bits.word();
+        let fresh = word >> 62 == 0b11;
+        let new = ReadWindow::parse(word << 2);
+        let shift = select_unpredictable(fresh, new.shift, self.shift());
+        let trailing = select_unpredictable(fresh, new.trailing, self.trailing());
+        let head = select_unpredictable(fresh, 2 + WINDOW_BITS, 2);
+        let changed = word >> 63 != 0;
+        let len = select_unpredictable(changed, head + 64 - shift, 1);
+        bits.refill();
+        if len > STREAM_BITS - 2 - WINDOW_BITS || trailing > shift {
+            return None;
+        }
+        *self = Self::new(shift, trailing);
+        let xor = (bits.word() << head) >> shift << trailing;
+        bits.take(len);
+        // A value that is not changed has no bits here.
+        Some(xor & (word as i64 >> 63) as u64)
     }
 
-    /// As [`Window::read_xor`], where `word` is what a peek gave and its first `used` bits are still to be taken: mostly the
-    /// whole field lies in it.
+    /// A field of more bits than a stream's word has, or a window that is none.
     #[inline(always)]
-    pub(crate) fn read_xor_behind(
-        &mut self,
-        word: u64,
-        used: u32,
-        bits: &mut BitReader<'_>,
-    ) -> Result<u64, DecodeErrorKind> {
+    fn next_xor_rare(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
+        let (xor, window, behind) = read_xor(ReadWindow::from(*self), bits.reader());
+        *self = window.into();
+        *bits = BitStream::new(behind);
+        xor
+    }
+}
+
+/// By value, so that who calls it can keep all of it in registers.
+#[cold]
+#[inline(never)]
+fn read_xor(mut window: ReadWindow, mut bits: BitReader<'_>) -> (Option<u64>, ReadWindow, BitReader<'_>) {
+    let xor = window.read_xor_behind(bits.peek(), 0, &mut bits);
+    (xor, window, bits)
+}
+
+/// A [`Window`] as a reader needs it: to take a value out of a word costs two shifts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadWindow {
+    /// Bits of a value that are not in the window, 0–63.
+    pub(crate) shift: u32,
+    /// Those of them that are at its low end.
+    pub(crate) trailing: u32,
+}
+
+impl From<ReadWindow> for Window {
+    fn from(window: ReadWindow) -> Self {
+        Self::new(window.shift, window.trailing)
+    }
+}
+
+impl From<Window> for ReadWindow {
+    #[inline(always)]
+    fn from(window: Window) -> Self {
+        Self { shift: window.shift(), trailing: window.trailing() }
+    }
+}
+
+impl ReadWindow {
+    /// All 64 bits.
+    pub(crate) const FULL: Self = Self { shift: 0, trailing: 0 };
+
+    /// Five bits of leading zeros and six of significant bits (0 means 64), at the top of `word`. If that exceeds 64 bits,
+    /// there are more trailing bits than bits.
+    #[inline(always)]
+    fn parse(word: u64) -> Self {
+        let (leading, shift) = ((word >> 59) as u32, ((word >> 53) as u32).wrapping_neg() & 63);
+        Self { shift, trailing: shift.wrapping_sub(leading) }
+    }
+
+    /// Reads what [`Window::xor_field`] wrote. `word` is what a peek gave and its first `used` bits are still to be taken:
+    /// mostly the whole field lies in it. `None` for a window that is none: its eleven bits have been taken.
+    #[inline(always)]
+    pub(crate) fn read_xor_behind(&mut self, word: u64, used: u32, bits: &mut BitReader<'_>) -> Option<u64> {
         let rest = word << used;
         if rest >> 63 == 0 {
             bits.consume(used + 1);
-            return Ok(0);
+            return Some(0);
         }
-        if rest >> 62 == 0b10 {
-            Ok(self.read_reused(word, used + 2, bits))
-        } else {
-            self.read_fresh(word, used + 2, bits)
-        }
+        self.read_behind(word, used + 2, rest >> 62 == 0b11, bits)
     }
 
-    /// The significant bits of a difference in this window, behind `used` bits of `word`.
+    /// The significant bits of a difference behind `used` (at most 46) bits of `word`, and before them a new window if it is
+    /// `fresh`. `None` for a window that is none: its eleven bits have been taken.
     #[inline(always)]
-    pub(crate) fn read_reused(self, word: u64, used: u32, bits: &mut BitReader<'_>) -> u64 {
-        let significant = self.significant();
-        if used + significant <= PEEK_BITS {
-            bits.consume(used + significant);
-            return (word << used) >> (64 - significant) << self.trailing;
-        }
-        bits.consume(used);
-        bits.read(significant) << self.trailing
-    }
-
-    /// A new window and the significant bits in it, behind `used` (at most 46) bits of `word`. On an error the window's
-    /// eleven bits have been taken.
-    #[inline(always)]
-    pub(crate) fn read_fresh(
+    pub(crate) fn read_behind(
         &mut self,
         word: u64,
-        used: u32,
+        mut used: u32,
+        fresh: bool,
         bits: &mut BitReader<'_>,
-    ) -> Result<u64, DecodeErrorKind> {
-        let rest = word << used;
-        let used = used + WINDOW_BITS as u32;
-        match Self::from_fields(rest >> 59, rest >> 53 & 63) {
-            Ok(window) => *self = window,
-            Err(kind) => {
+    ) -> Option<u64> {
+        if fresh {
+            let window = Self::parse(word << used);
+            used += WINDOW_BITS;
+            if window.trailing > window.shift {
                 bits.consume(used);
-                return Err(kind);
+                return None;
             }
+            *self = window;
         }
-        Ok(self.read_reused(word, used, bits))
+        let Self { shift, trailing } = *self;
+        if used + 64 - PEEK_BITS <= shift {
+            bits.consume(used + 64 - shift);
+            return Some((word << used) >> shift << trailing);
+        }
+        bits.consume(used);
+        Some(bits.read(64 - shift) << trailing)
     }
+}
 
-    /// The window that five bits of leading zeros and six of significant bits (0 means 64) describe.
-    #[inline(always)]
-    pub(crate) fn from_fields(leading: u64, significant: u64) -> Result<Self, DecodeErrorKind> {
-        let significant = if significant == 0 { 64 } else { significant };
-        match 64_u64.checked_sub(leading + significant) {
-            Some(trailing) => Ok(Self { leading: leading as u8, trailing: trailing as u8 }),
-            None => Err(DecodeErrorKind::Window { leading: leading as u8, significant: significant as u8 }),
-        }
+impl DecodeError {
+    /// The error of a sample that reaches past the end of the bytes, or whose last field taken was a window that is none.
+    #[cold]
+    pub(crate) fn misread(bits: BitReader<'_>, sample: u32, total: u32) -> Self {
+        let at = bits.pos().saturating_sub(WINDOW_BITS as usize);
+        let mut again = bits.from(at);
+        let leading = again.short(5) as u8;
+        let significant = match again.short(6) {
+            0 => 64,
+            significant => significant as u8,
+        };
+        Self::at(bits, sample, total, at, DecodeErrorKind::Window { leading, significant })
     }
 }

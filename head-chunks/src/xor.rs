@@ -24,8 +24,9 @@ use tsdb_model::varint;
 
 use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
+use crate::floats::{Count, FloatAppender, Floats, accessors, fill_columns};
 use crate::varbit::signed;
-use crate::window::{Prefix, WINDOW_BITS, Window};
+use crate::window::{Prefix, ReadWindow, Window};
 
 /// Bytes before the bit stream: the sample count.
 const HEADER: usize = 2;
@@ -60,12 +61,6 @@ pub struct AppendState {
     pub(crate) value: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) samples: u16,
-    pub(crate) window: Window,
-}
-
 // One cache line has room for it, two segment ids and a minimum time.
 const _: () = assert!(size_of::<AppendState>() == 48 && align_of::<AppendState>() == 8);
 
@@ -79,12 +74,7 @@ impl AppendState {
     /// An empty chunk.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, Count { samples: 0, window: Window::NONE }),
-            t: 0,
-            delta: 0,
-            value: 0,
-        }
+        Self { bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, Count::ZERO), t: 0, delta: 0, value: 0 }
     }
 
     /// Continues an existing chunk: the state behind its last sample. The pieces that a caller has to keep are
@@ -104,7 +94,7 @@ impl AppendState {
         for sample in iter.by_ref() {
             sample?;
         }
-        let beside = Count { samples: iter.total, window: iter.window };
+        let beside = Count::new(iter.total as u16, iter.window.into());
         let bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
         let XorIter { t, delta, value, .. } = iter;
         Ok(Self { bits, t, delta, value })
@@ -122,42 +112,51 @@ impl AppendState {
         let value = value.to_bits();
         let delta = t.wrapping_sub(self.t) as u64;
         // 65,535, 0 and 1 in one comparison: the rare ones.
-        if self.bits.beside.samples.wrapping_add(1) < 3 {
+        if self.num_samples().wrapping_add(1) < 3 {
             return self.append_cold(t, value, emit);
         }
         let dod = delta.wrapping_sub(self.delta) as i64;
-        let xor = value ^ self.value;
-        // The 0 of an unchanged delta goes in with the value: one put for most samples.
-        let (bits, n) = if dod == 0 {
-            match xor {
-                0 => (0, 2),
-                xor => self.bits.beside.window.field(xor, Prefix(0b10, 3), Prefix(0b11, 3)),
-            }
-        } else {
-            let (bits, n) = dod_bits(dod);
-            self.bits.put(bits, n, emit);
-            self.bits.beside.window.xor_field(xor)
+        // Nearly all deltas of deltas go in with the value: one put for a sample.
+        let front = match dod {
+            0 => (0, 1),
+            -8_191..=8_192 => (0b10 << 14 | dod as u64 & 0x3fff, 16),
+            dod => self.put_long_dod(dod, emit),
         };
-        self.bits.put(bits, n, emit);
-        self.remember(t, delta, value);
+        let mut window = self.bits.beside.window();
+        let [a, b] = match value ^ self.value {
+            0 => [front, (0, 1)],
+            xor => window.field(xor, front, Prefix(0b10, 2), Prefix(0b11, 2)),
+        };
+        self.bits.put_both(a, b, emit);
+        self.remember(t, delta, value, window);
         Ok(())
+    }
+
+    /// Writes a delta of deltas of more than 14 bits; returns the empty front that it leaves to the value.
+    #[cold]
+    #[inline(never)]
+    fn put_long_dod(&mut self, dod: i64, emit: &mut impl FnMut([u8; PIECE])) -> (u64, u32) {
+        let [prefix, field] = dod_field(dod);
+        self.bits.put_both(prefix, field, emit);
+        (0, 0)
     }
 
     #[cold]
     #[inline(never)]
     fn append_cold(&mut self, t: i64, value: u64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), ChunkFull> {
-        match self.bits.beside.samples {
+        let mut window = self.bits.beside.window();
+        match self.num_samples() {
             0 => {
                 self.bits.put_uvarint(varint::zigzag(t), emit);
-                self.bits.put(value.into(), 64, emit);
-                self.remember(t, 0, value);
+                self.bits.put(value, 64, emit);
+                self.remember(t, 0, value, window);
             }
             1 => {
                 let delta = t.wrapping_sub(self.t) as u64;
                 self.bits.put_uvarint(delta, emit);
-                let (bits, n) = self.bits.beside.window.xor_field(value ^ self.value);
-                self.bits.put(bits, n, emit);
-                self.remember(t, delta, value);
+                let [a, b] = window.xor_field(value ^ self.value);
+                self.bits.put_both(a, b, emit);
+                self.remember(t, delta, value, window);
             }
             capacity => return Err(ChunkFull { capacity }),
         }
@@ -165,21 +164,9 @@ impl AppendState {
     }
 
     #[inline(always)]
-    fn remember(&mut self, t: i64, delta: u64, value: u64) {
+    fn remember(&mut self, t: i64, delta: u64, value: u64, window: Window) {
         (self.t, self.delta, self.value) = (t, delta, value);
-        self.bits.beside.samples += 1;
-    }
-
-    /// Number of samples.
-    #[must_use]
-    pub fn num_samples(&self) -> u16 {
-        self.bits.beside.samples
-    }
-
-    /// Time of the last sample; meaningless in an empty chunk.
-    #[must_use]
-    pub fn last_t(&self) -> i64 {
-        self.t
+        self.bits.beside = self.bits.beside.next(window);
     }
 
     /// The last sample's value; meaningless in an empty chunk.
@@ -188,70 +175,71 @@ impl AppendState {
         f64::from_bits(self.value)
     }
 
-    /// Length of the bit stream in bits, the 16 of the header included.
-    #[must_use]
-    pub fn bit_len(&self) -> u32 {
-        self.bits.len()
+    fn header(&self) -> [u8; HEADER] {
+        self.num_samples().to_be_bytes()
     }
 
-    /// Length of the chunk in bytes, header included: what the reference compares with [`MAX_BYTES_BEFORE_APPEND`].
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.bits.byte_len()
-    }
-
-    /// How many pieces of 16 bytes were handed out since the chunk's start.
-    #[must_use]
-    pub fn full_pieces(&self) -> usize {
-        self.bits.full_pieces()
-    }
-
-    /// The bytes behind the pieces: the first `.1` of `.0`, fewer than 16.
-    ///
-    /// In a chunk without a full piece the first two of them are the place of the sample count, here 0.
-    #[must_use]
-    pub fn tail(&self) -> ([u8; PIECE], usize) {
-        self.bits.tail()
-    }
-
-    /// Appends the chunk's exact bytes to `out`: `pieces` (contiguous runs of the pieces, in any partition), the tail, and
-    /// the sample count at the front.
-    pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-        self.bits.assemble(pieces, &self.num_samples().to_be_bytes(), out);
-    }
+    accessors!();
 }
 
 /// The control bits and the value of a delta of deltas that is not 0.
 #[inline(always)]
-pub(crate) fn dod_bits(dod: i64) -> (u128, u32) {
-    let fits = |n: u32| -((1 << (n - 1)) - 1) <= dod && dod <= 1 << (n - 1);
-    let low = |n: u32| u128::from(dod as u64 & ((1 << n) - 1));
-    if fits(14) {
-        (0b10 << 14 | low(14), 16)
-    } else if fits(17) {
-        (0b110 << 17 | low(17), 20)
-    } else if fits(20) {
-        (0b1110 << 20 | low(20), 24)
-    } else {
-        (0b1111 << 64 | u128::from(dod as u64), 68)
-    }
+pub(crate) fn dod_field(dod: i64) -> [(u64, u32); 2] {
+    let (prefix, n) = match dod {
+        -8_191..=8_192 => ((0b10, 2), 14),
+        -65_535..=65_536 => ((0b110, 3), 17),
+        -524_287..=524_288 => ((0b1110, 4), 20),
+        _ => ((0b1111, 4), 64),
+    };
+    [prefix, (dod as u64 & u64::MAX >> (64 - n), n)]
 }
 
-/// Reads what [`dod_bits`] wrote; `word` is a peek at it.
+/// Reads what [`dod_field`] wrote.
 #[inline(always)]
-pub(crate) fn read_dod(word: u64, bits: &mut BitReader<'_>) -> i64 {
-    let (width, prefix) = match word.leading_ones() {
-        1 => (14, 2),
-        2 => (17, 3),
-        3 => (20, 4),
-        _ => (64, 4),
-    };
-    if width == 64 {
-        bits.consume(4);
-        return bits.read(64) as i64;
+pub(crate) fn read_dod(bits: &mut BitReader<'_>) -> i64 {
+    let word = bits.peek();
+    if word >> 62 == 0b10 {
+        bits.consume(16);
+        return short_dod(word);
     }
-    bits.consume(prefix + width);
-    signed(word << prefix >> (64 - width), width)
+    let (dod, behind) = long_dod(*bits);
+    *bits = behind;
+    dod
+}
+
+/// The delta of deltas of 14 bits that `word` begins with.
+#[inline(always)]
+fn short_dod(word: u64) -> i64 {
+    // Sign-extended while it is one less: so 100…0 stays positive.
+    ((word << 2).wrapping_sub(1 << 50) as i64 >> 50) + 1
+}
+
+/// Reads a delta of deltas of more than 14 bits. By value, so that an iterator's reader can stay in registers.
+#[cold]
+#[inline(never)]
+fn long_dod(mut bits: BitReader<'_>) -> (i64, BitReader<'_>) {
+    let (prefix, width) = match bits.peek().leading_ones() {
+        2 => (3, 17),
+        3 => (4, 20),
+        _ => (4, 64),
+    };
+    bits.consume(prefix);
+    let field = bits.read(width);
+    (if width == 64 { field as i64 } else { signed(field, width) }, bits)
+}
+
+impl Floats for AppendState {
+    fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::resume(bytes)
+    }
+
+    fn full_pieces(&self) -> usize {
+        self.full_pieces()
+    }
+
+    fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        self.assemble(pieces, out);
+    }
 }
 
 /// An appender that keeps the chunk's bytes.
@@ -264,61 +252,17 @@ pub(crate) fn read_dod(word: u64, bits: &mut BitReader<'_>) -> i64 {
 /// assert_eq!(appender.to_bytes()[..2], [0, 2]);
 /// # Ok::<(), head_chunks::ChunkFull>(())
 /// ```
-#[derive(Debug, Clone, Default)]
-pub struct XorAppender {
-    state: AppendState,
-    pieces: Vec<u8>,
-}
+pub type XorAppender = FloatAppender<AppendState>;
 
 impl XorAppender {
-    /// An empty chunk.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Continues an existing chunk, see [`AppendState::resume`].
-    ///
-    /// # Errors
-    /// When the bytes are not a sound XOR chunk.
-    pub fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = AppendState::resume(bytes)?;
-        Ok(Self { pieces: bytes[..state.full_pieces() * PIECE].to_vec(), state })
-    }
-
     /// Appends a sample, see [`AppendState::append`].
     ///
     /// # Errors
     /// [`ChunkFull`] at 65,535 samples; nothing was changed.
     #[inline]
     pub fn append(&mut self, t: i64, value: f64) -> Result<(), ChunkFull> {
-        let pieces = &mut self.pieces;
-        self.state.append(t, value, &mut |piece| pieces.extend_from_slice(&piece))
-    }
-
-    /// The state: last sample, number of samples, lengths.
-    #[must_use]
-    pub fn state(&self) -> &AppendState {
-        &self.state
-    }
-
-    /// Starts a new chunk in the same allocation.
-    pub fn clear(&mut self) {
-        self.pieces.clear();
-        self.state = AppendState::new();
-    }
-
-    /// The chunk's bytes.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write_to(&mut bytes);
-        bytes
-    }
-
-    /// Appends the chunk's bytes to `out`.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
-        self.state.assemble([&self.pieces[..]], out);
+        let Self { state, pieces } = self;
+        state.append(t, value, &mut |piece| pieces.extend_from_slice(&piece))
     }
 }
 
@@ -336,9 +280,11 @@ impl XorAppender {
 #[derive(Debug, Clone)]
 pub struct XorIter<'a> {
     bits: BitReader<'a>,
-    total: u16,
-    read: u16,
-    window: Window,
+    total: u32,
+    read: u32,
+    /// Samples from the third on: what one comparison says, so that the others are no matter of the loop.
+    hot: u32,
+    window: ReadWindow,
     t: i64,
     delta: u64,
     value: u64,
@@ -355,9 +301,10 @@ impl<'a> XorIter<'a> {
         };
         Ok(Self {
             bits: BitReader::new(bytes, HEADER * 8),
-            total: u16::from_be_bytes(*count),
+            total: u16::from_be_bytes(*count).into(),
             read: 0,
-            window: Window::FULL,
+            hot: u32::from(u16::from_be_bytes(*count)).saturating_sub(2),
+            window: ReadWindow::FULL,
             t: 0,
             delta: 0,
             value: 0,
@@ -367,14 +314,14 @@ impl<'a> XorIter<'a> {
     /// Samples not yet read, as the header promises.
     #[must_use]
     pub fn remaining(&self) -> u16 {
-        self.total - self.read
+        (self.total - self.read) as u16
     }
 
     /// Advances to the first sample at or after `t`, the current one included if it was read already; `None` when there is
     /// none. The sample is what [`Iterator::next`] would have returned.
     pub fn seek(&mut self, t: i64) -> Option<Result<(i64, f64), DecodeError>> {
         if self.read > 0 && self.t >= t {
-            return Some(Ok((self.t, f64::from_bits(self.value))));
+            return Some(Ok(self.sample()));
         }
         self.find(|sample| sample.as_ref().map_or(true, |&(at, _)| at >= t))
     }
@@ -383,80 +330,69 @@ impl<'a> XorIter<'a> {
     ///
     /// # Errors
     /// When the bytes are not a sound XOR chunk.
-    pub fn columns(mut self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+    pub fn columns(self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
         // A sample takes at least two bits: a header that lies cannot make us reserve more than the bytes could hold.
         let left = usize::from(self.remaining()).min(self.bits.remaining() / 2);
-        times.reserve(left);
-        values.reserve(left);
-        while self.read != self.total {
-            self.step()?;
-            times.push(self.t);
-            values.push(f64::from_bits(self.value));
-        }
-        Ok(())
+        fill_columns(left, times, values, self)
     }
 
-    /// Decodes one sample into `self`; only while there is one.
     #[inline(always)]
-    fn step(&mut self) -> Result<(), DecodeError> {
-        if self.read >= 2 {
-            let (word, used) = self.step_dod();
-            self.step_value(word, used)?;
+    fn sample(&self) -> (i64, f64) {
+        (self.t, f64::from_bits(self.value))
+    }
+
+    /// Decodes a sample from the third on; whether it was sound.
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let mut word = self.bits.peek();
+        let mut used = 1;
+        if word >> 63 != 0 {
+            used = 16;
+            if word >> 62 == 0b10 {
+                self.delta = self.delta.wrapping_add(short_dod(word) as u64);
+            } else {
+                let (dod, bits) = long_dod(self.bits);
+                self.delta = self.delta.wrapping_add(dod as u64);
+                self.bits = bits;
+                (word, used) = (self.bits.peek(), 0);
+            }
+        }
+        self.t = self.t.wrapping_add(self.delta as i64);
+        let xor = self.window.read_xor_behind(word, used, &mut self.bits);
+        self.value ^= xor.unwrap_or(0);
+        xor.is_some() && !self.bits.overrun()
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let (value, bits) = self.bits.uvarint();
+        self.bits = bits;
+        value.ok_or_else(|| {
+            let at = bits.pos() - MAX_VARINT_BITS;
+            DecodeError::at(bits, self.read, self.total, at, DecodeErrorKind::VarintOverflow)
+        })
+    }
+
+    /// Decodes one of the first two samples.
+    ///
+    /// Inline although it is rare: what is handed to a function by reference lives in memory, for all samples.
+    #[inline(always)]
+    fn start(&mut self) -> Result<(), DecodeError> {
+        if self.read == 0 {
+            self.t = varint::unzigzag(self.varint()?);
+            self.value = self.bits.read(64);
         } else {
-            // By value, so that nothing of the iterator has to live in memory because of the first two samples.
-            *self = self.clone().start()?;
+            self.delta = self.varint()?;
+            self.t = self.t.wrapping_add(self.delta as i64);
+            match self.window.read_xor_behind(self.bits.peek(), 0, &mut self.bits) {
+                Some(xor) => self.value ^= xor,
+                None => return Err(DecodeError::misread(self.bits, self.read, self.total)),
+            }
         }
         if self.bits.overrun() {
             return Err(DecodeError::truncated(self.bits, self.read, self.total));
         }
-        self.read += 1;
         Ok(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn start(mut self) -> Result<Self, DecodeError> {
-        let overflow = |this: &Self| {
-            let at = this.bits.pos() - MAX_VARINT_BITS;
-            DecodeError::at(this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
-        };
-        if self.read == 0 {
-            self.t = self.bits.varint().ok_or_else(|| overflow(&self))?;
-            self.value = self.bits.read(64);
-        } else {
-            self.delta = self.bits.uvarint().ok_or_else(|| overflow(&self))?;
-            self.t = self.t.wrapping_add(self.delta as i64);
-            self.step_value(self.bits.peek(), 0)?;
-        }
-        Ok(self)
-    }
-
-    /// The time of a sample from the third on. Returns a peek and how many of its bits are used up but not taken yet.
-    #[inline(always)]
-    fn step_dod(&mut self) -> (u64, u32) {
-        let word = self.bits.peek();
-        if word >> 63 == 0 {
-            self.t = self.t.wrapping_add(self.delta as i64);
-            return (word, 1);
-        }
-        let dod = read_dod(word, &mut self.bits);
-        self.delta = self.delta.wrapping_add(dod as u64);
-        self.t = self.t.wrapping_add(self.delta as i64);
-        (self.bits.peek(), 0)
-    }
-
-    #[inline(always)]
-    fn step_value(&mut self, word: u64, used: u32) -> Result<(), DecodeError> {
-        match self.window.read_xor_behind(word, used, &mut self.bits) {
-            Ok(xor) => {
-                self.value ^= xor;
-                Ok(())
-            }
-            Err(kind) => {
-                let at = self.bits.pos() - WINDOW_BITS;
-                Err(DecodeError::at(self.bits, self.read, self.total, at, kind))
-            }
-        }
     }
 }
 
@@ -465,13 +401,20 @@ impl Iterator for XorIter<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.read == self.total {
+        let stepped = if self.read.wrapping_sub(2) < self.hot {
+            if self.step() { Ok(()) } else { Err(DecodeError::misread(self.bits, self.read, self.total)) }
+        } else if self.read == self.total {
             return None;
-        }
-        match self.step() {
-            Ok(()) => Some(Ok((self.t, f64::from_bits(self.value)))),
+        } else {
+            self.start()
+        };
+        match stepped {
+            Ok(()) => {
+                self.read += 1;
+                Some(Ok(self.sample()))
+            }
             Err(error) => {
-                self.total = self.read;
+                (self.total, self.hot) = (self.read, 0);
                 Some(Err(error))
             }
         }

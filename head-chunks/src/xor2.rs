@@ -29,8 +29,9 @@ use tsdb_model::varint;
 
 use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
+use crate::floats::{Count, FloatAppender, Floats, accessors, fill_columns};
 use crate::st::{self, FIRST_KNOWN, StReader};
-use crate::window::{Prefix, WINDOW_BITS, Window};
+use crate::window::{Prefix, ReadWindow, Window};
 
 /// Bytes before the bit stream: the sample count and the start-timestamp header.
 const HEADER: usize = 3;
@@ -62,12 +63,6 @@ pub struct AppendState {
     start: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    samples: u16,
-    window: Window,
-}
-
 // One cache line has room for it and two segment ids.
 const _: () = assert!(size_of::<AppendState>() == 56 && align_of::<AppendState>() == 8);
 
@@ -81,8 +76,7 @@ impl AppendState {
     /// An empty chunk.
     #[must_use]
     pub const fn new() -> Self {
-        let beside = Count { samples: 0, window: Window::NONE };
-        let bits = SplitBits::starting_with_zeros(HEADER as u32 * 8, beside);
+        let bits = SplitBits::starting_with_zeros(HEADER as u32 * 8, Count::ZERO);
         Self { bits, t: 0, delta: 0, baseline: 0, start: 0 }
     }
 
@@ -98,9 +92,10 @@ impl AppendState {
         for sample in iter.by_ref() {
             sample?;
         }
-        let beside = Count { samples: iter.total, window: iter.window };
+        let samples = iter.total as u16;
+        let beside = Count::new(samples, iter.window.into());
         let mut bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
-        let (header, start) = iter.st.resume(iter.total);
+        let (header, start) = iter.st.resume(samples);
         bits.set_flags(header);
         Ok(Self { bits, t: iter.t, delta: iter.delta, baseline: iter.baseline, start })
     }
@@ -117,32 +112,62 @@ impl AppendState {
         let value = value.to_bits();
         let delta = t.wrapping_sub(self.t) as u64;
         // 65,535, 0 and 1 in one comparison: the rare ones.
-        if self.bits.beside.samples.wrapping_add(1) < 3 {
+        if self.num_samples().wrapping_add(1) < 3 {
             return self.append_cold(st, t, value, emit);
         }
         let dod = delta.wrapping_sub(self.delta) as i64;
-        let (bits, n) = if dod == 0 {
-            self.known_value(value)
-        } else {
-            let (bits, n) = dod_bits(dod);
-            self.bits.put(bits, n, emit);
-            self.value(value)
+        // Nearly all deltas of deltas go in with the value.
+        let (front, prefixes) = match dod {
+            0 => ((0, 0), BEHIND_NO_DOD),
+            -4_096..=4_095 => ((0b110 << 13 | dod as u64 & 0x1fff, 16), BEHIND_DOD),
+            dod => (self.put_long_dod(dod, emit), BEHIND_DOD),
         };
-        match st::field(self.bits.flags(), &mut self.start, self.bits.beside.samples, self.t, st) {
-            None => self.bits.put(bits, n, emit),
-            Some(start) => {
-                self.bits.set_flags(start.header);
-                if start.len <= 32 {
-                    // One put for both: a value takes at most 78 bits here.
-                    self.bits.put(bits << start.len | start.bits, n + start.len, emit);
-                } else {
-                    self.bits.put(bits, n, emit);
-                    self.bits.put(start.bits, start.len, emit);
-                }
-            }
-        }
-        self.remember(t, delta, value);
+        let window = self.put_value(value, front, prefixes, emit);
+        self.put_start(st, emit);
+        self.remember(t, delta, value, window);
         Ok(())
+    }
+
+    /// Writes a delta of deltas of more than 13 bits; returns the empty front that it leaves to the value.
+    #[cold]
+    #[inline(never)]
+    fn put_long_dod(&mut self, dod: i64, emit: &mut impl FnMut([u8; PIECE])) -> (u64, u32) {
+        let (prefix, n) = match dod {
+            -524_288..=524_287 => ((0b1110, 4), 20),
+            _ => ((0b11110, 5), 64),
+        };
+        self.bits.put_both(prefix, (dod as u64 & u64::MAX >> (64 - n), n), emit);
+        (0, 0)
+    }
+
+    /// A value behind `front`, with the prefixes that are in use there; returns the window from then on.
+    #[inline(always)]
+    fn put_value(
+        &mut self,
+        value: u64,
+        front: (u64, u32),
+        prefixes: Prefixes,
+        emit: &mut impl FnMut([u8; PIECE]),
+    ) -> Window {
+        let mut window = self.bits.beside.window();
+        let [a, b] = match value ^ self.baseline {
+            0 => [front, (0, 1)],
+            _ if value == STALE_NAN_BITS => [front, (prefixes.stale.0, prefixes.stale.1)],
+            xor => window.field(xor, front, prefixes.reused, prefixes.fresh),
+        };
+        self.bits.put_both(a, b, emit);
+        window
+    }
+
+    /// The start timestamp of a sample that is not the first.
+    #[inline(always)]
+    fn put_start(&mut self, st: i64, emit: &mut impl FnMut([u8; PIECE])) {
+        let index = self.num_samples();
+        if let Some(start) = st::field(self.bits.flags(), &mut self.start, index, self.t, st) {
+            let [a, b] = start.field;
+            self.bits.put_both(a, b, emit);
+            self.bits.set_flags(start.header);
+        }
     }
 
     #[cold]
@@ -154,27 +179,23 @@ impl AppendState {
         value: u64,
         emit: &mut impl FnMut([u8; PIECE]),
     ) -> Result<(), ChunkFull> {
-        match self.bits.beside.samples {
+        match self.num_samples() {
             0 => {
                 self.bits.put_uvarint(varint::zigzag(t), emit);
-                self.bits.put(value.into(), 64, emit);
+                self.bits.put(value, 64, emit);
                 if st != 0 {
                     self.bits.put_uvarint(varint::zigzag(t.wrapping_sub(st)), emit);
                     self.bits.set_flags(FIRST_KNOWN);
                 }
                 self.start = st;
-                self.remember(t, 0, value);
+                self.remember(t, 0, value, Window::NONE);
             }
             1 => {
                 let delta = t.wrapping_sub(self.t) as u64;
                 self.bits.put_uvarint(delta, emit);
-                let (bits, n) = self.value(value);
-                self.bits.put(bits, n, emit);
-                if let Some(start) = st::field(self.bits.flags(), &mut self.start, 1, self.t, st) {
-                    self.bits.set_flags(start.header);
-                    self.bits.put(start.bits, start.len, emit);
-                }
-                self.remember(t, delta, value);
+                let window = self.put_value(value, (0, 0), BEHIND_DOD, emit);
+                self.put_start(st, emit);
+                self.remember(t, delta, value, window);
             }
             capacity => return Err(ChunkFull { capacity }),
         }
@@ -182,44 +203,12 @@ impl AppendState {
     }
 
     #[inline(always)]
-    fn remember(&mut self, t: i64, delta: u64, value: u64) {
+    fn remember(&mut self, t: i64, delta: u64, value: u64, window: Window) {
         (self.t, self.delta) = (t, delta);
         if value != STALE_NAN_BITS {
             self.baseline = value;
         }
-        self.bits.beside.samples += 1;
-    }
-
-    /// The control prefix and value of a sample whose delta of deltas is 0.
-    #[inline(always)]
-    fn known_value(&mut self, value: u64) -> (u128, u32) {
-        match value ^ self.baseline {
-            0 => (0, 1),
-            _ if value == STALE_NAN_BITS => (0b11111, 5),
-            xor => self.bits.beside.window.field(xor, Prefix(0b100, 3), Prefix(0b101, 3)),
-        }
-    }
-
-    /// The value behind a delta of deltas that is not 0.
-    #[inline(always)]
-    fn value(&mut self, value: u64) -> (u128, u32) {
-        match value ^ self.baseline {
-            0 => (0, 1),
-            _ if value == STALE_NAN_BITS => (0b111, 3),
-            xor => self.bits.beside.window.field(xor, Prefix(0b10, 2), Prefix(0b110, 3)),
-        }
-    }
-
-    /// Number of samples.
-    #[must_use]
-    pub fn num_samples(&self) -> u16 {
-        self.bits.beside.samples
-    }
-
-    /// Time of the last sample; meaningless in an empty chunk.
-    #[must_use]
-    pub fn last_t(&self) -> i64 {
-        self.t
+        self.bits.beside = self.bits.beside.next(window);
     }
 
     /// The last value that was not stale; 0 when there was none.
@@ -228,108 +217,54 @@ impl AppendState {
         f64::from_bits(self.baseline)
     }
 
-    /// Length of the bit stream in bits, the 24 of the header included.
-    #[must_use]
-    pub fn bit_len(&self) -> u32 {
-        self.bits.len()
-    }
-
-    /// Length of the chunk in bytes, header included.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.bits.byte_len()
-    }
-
-    /// How many pieces of 16 bytes were handed out since the chunk's start.
-    #[must_use]
-    pub fn full_pieces(&self) -> usize {
-        self.bits.full_pieces()
-    }
-
-    /// The bytes behind the pieces: the first `.1` of `.0`, fewer than 16. The header's three bytes are 0.
-    #[must_use]
-    pub fn tail(&self) -> ([u8; PIECE], usize) {
-        self.bits.tail()
-    }
-
-    /// Appends the chunk's exact bytes to `out`: `pieces` (contiguous runs of the pieces, in any partition), the tail, and
-    /// the header at the front.
-    pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    fn header(&self) -> [u8; HEADER] {
         let [high, low] = self.num_samples().to_be_bytes();
-        self.bits.assemble(pieces, &[high, low, self.bits.flags()], out);
+        [high, low, self.bits.flags()]
     }
+
+    accessors!();
 }
 
-/// The control bits and the value of a delta of deltas that is not 0.
-#[inline(always)]
-fn dod_bits(dod: i64) -> (u128, u32) {
-    let fits = |n: u32| -(1 << (n - 1)) <= dod && dod < 1 << (n - 1);
-    let low = |n: u32| u128::from(dod as u64 & ((1 << n) - 1));
-    if fits(13) {
-        (0b110 << 13 | low(13), 16)
-    } else if fits(20) {
-        (0b1110 << 20 | low(20), 24)
-    } else {
-        (0b11110 << 64 | u128::from(dod as u64), 69)
+/// What tells the kinds of values apart that are not the baseline's.
+#[derive(Clone, Copy)]
+struct Prefixes {
+    stale: Prefix,
+    reused: Prefix,
+    fresh: Prefix,
+}
+
+/// The prefix says too that the delta of deltas is 0.
+const BEHIND_NO_DOD: Prefixes =
+    Prefixes { stale: Prefix(0b11111, 5), reused: Prefix(0b100, 3), fresh: Prefix(0b101, 3) };
+/// Behind a delta of deltas.
+const BEHIND_DOD: Prefixes = Prefixes { stale: Prefix(0b111, 3), reused: Prefix(0b10, 2), fresh: Prefix(0b110, 3) };
+
+impl Floats for AppendState {
+    fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::resume(bytes)
+    }
+
+    fn full_pieces(&self) -> usize {
+        self.full_pieces()
+    }
+
+    fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        self.assemble(pieces, out);
     }
 }
 
 /// An appender that keeps the chunk's bytes.
-#[derive(Debug, Clone, Default)]
-pub struct Xor2Appender {
-    state: AppendState,
-    pieces: Vec<u8>,
-}
+pub type Xor2Appender = FloatAppender<AppendState>;
 
 impl Xor2Appender {
-    /// An empty chunk.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Continues an existing chunk, see [`AppendState::resume`].
-    ///
-    /// # Errors
-    /// When the bytes are not a sound XOR2 chunk.
-    pub fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = AppendState::resume(bytes)?;
-        Ok(Self { pieces: bytes[..state.full_pieces() * PIECE].to_vec(), state })
-    }
-
     /// Appends a sample, see [`AppendState::append`].
     ///
     /// # Errors
     /// [`ChunkFull`] at 65,535 samples; nothing was changed.
     #[inline]
     pub fn append(&mut self, st: i64, t: i64, value: f64) -> Result<(), ChunkFull> {
-        let pieces = &mut self.pieces;
-        self.state.append(st, t, value, &mut |piece| pieces.extend_from_slice(&piece))
-    }
-
-    /// The state: last sample, number of samples, lengths.
-    #[must_use]
-    pub fn state(&self) -> &AppendState {
-        &self.state
-    }
-
-    /// Starts a new chunk in the same allocation.
-    pub fn clear(&mut self) {
-        self.pieces.clear();
-        self.state = AppendState::new();
-    }
-
-    /// The chunk's bytes.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write_to(&mut bytes);
-        bytes
-    }
-
-    /// Appends the chunk's bytes to `out`.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
-        self.state.assemble([&self.pieces[..]], out);
+        let Self { state, pieces } = self;
+        state.append(st, t, value, &mut |piece| pieces.extend_from_slice(&piece))
     }
 }
 
@@ -337,9 +272,11 @@ impl Xor2Appender {
 #[derive(Debug, Clone)]
 pub struct Xor2Iter<'a> {
     bits: BitReader<'a>,
-    total: u16,
-    read: u16,
-    window: Window,
+    total: u32,
+    read: u32,
+    /// Samples from the third on: what one comparison says, so that the others are no matter of the loop.
+    hot: u32,
+    window: ReadWindow,
     t: i64,
     delta: u64,
     value: u64,
@@ -356,11 +293,13 @@ impl<'a> Xor2Iter<'a> {
         let Some(&[high, low, header]) = bytes.first_chunk() else {
             return Err(DecodeError::header(HEADER, bytes));
         };
+        let total = u32::from(u16::from_be_bytes([high, low]));
         Ok(Self {
             bits: BitReader::new(bytes, HEADER * 8),
-            total: u16::from_be_bytes([high, low]),
+            total,
             read: 0,
-            window: Window::FULL,
+            hot: total.saturating_sub(2),
+            window: ReadWindow::FULL,
             t: 0,
             delta: 0,
             value: 0,
@@ -372,7 +311,7 @@ impl<'a> Xor2Iter<'a> {
     /// Samples not yet read, as the header promises.
     #[must_use]
     pub fn remaining(&self) -> u16 {
-        self.total - self.read
+        (self.total - self.read) as u16
     }
 
     /// Advances to the first sample at or after `t`, the current one included if it was read already; `None` when there is
@@ -389,17 +328,10 @@ impl<'a> Xor2Iter<'a> {
     ///
     /// # Errors
     /// When the bytes are not a sound XOR2 chunk.
-    pub fn columns(mut self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+    pub fn columns(self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
         // A sample takes at least a bit: a header that lies cannot make us reserve more than the bytes could hold.
         let left = usize::from(self.remaining()).min(self.bits.remaining());
-        times.reserve(left);
-        values.reserve(left);
-        while self.read != self.total {
-            self.step()?;
-            times.push(self.t);
-            values.push(f64::from_bits(self.value));
-        }
-        Ok(())
+        fill_columns(left, times, values, self.map(|sample| sample.map(|(t, value, _)| (t, value))))
     }
 
     #[inline(always)]
@@ -407,127 +339,106 @@ impl<'a> Xor2Iter<'a> {
         (self.t, f64::from_bits(self.value), self.st.st)
     }
 
-    /// Decodes one sample into `self`; only while there is one.
+    /// Decodes a sample from the third on; whether it was sound.
     #[inline(always)]
-    fn step(&mut self) -> Result<(), DecodeError> {
-        if self.read >= 2 {
-            self.step_joint()?;
+    fn step(&mut self) -> bool {
+        let before = self.t;
+        let word = self.bits.peek();
+        // The two cases of nearly all samples first, each a branch of its own for the predictor.
+        let sound = if word >> 63 == 0 {
+            self.bits.consume(1);
+            self.value = self.baseline;
+            true
+        } else if word >> 62 == 0b10 {
+            let xor = self.window.read_behind(word, 3, word >> 61 == 0b101, &mut self.bits);
+            self.change(xor)
+        } else if word >> 59 == 0b11111 {
+            self.bits.consume(5);
+            self.value = STALE_NAN_BITS;
+            true
         } else {
-            // By value, so that nothing of the iterator has to live in memory because of the first two samples.
-            *self = self.clone().start()?;
+            let (dod, used) = if word >> 61 == 0b110 {
+                ((word << 3) as i64 >> 51, 16)
+            } else if word >> 60 == 0b1110 {
+                ((word << 4) as i64 >> 44, 24)
+            } else {
+                self.bits.consume(5);
+                (self.bits.read(64) as i64, 0)
+            };
+            self.delta = self.delta.wrapping_add(dod as u64);
+            self.step_value(if used == 0 { self.bits.peek() } else { word }, used)
+        };
+        self.t = self.t.wrapping_add(self.delta as i64);
+        if !sound {
+            return false;
         }
-        if self.bits.overrun() {
-            return Err(DecodeError::truncated(self.bits, self.read, self.total));
-        }
-        self.read += 1;
-        Ok(())
+        self.st.read(&mut self.bits, self.read, before);
+        !self.bits.overrun()
     }
 
-    #[cold]
-    #[inline(never)]
-    fn start(mut self) -> Result<Self, DecodeError> {
-        let overflow = |this: &Self| {
-            let at = this.bits.pos() - MAX_VARINT_BITS;
-            DecodeError::at(this.bits, this.read, this.total, at, DecodeErrorKind::VarintOverflow)
-        };
+    /// A value that may be the baseline's, another, or stale, behind `used` bits of `word`; whether it was sound.
+    #[inline(always)]
+    fn step_value(&mut self, word: u64, used: u32) -> bool {
+        let rest = word << used;
+        if rest >> 63 == 0 {
+            self.bits.consume(used + 1);
+            self.value = self.baseline;
+        } else if rest >> 61 == 0b111 {
+            self.bits.consume(used + 3);
+            self.value = STALE_NAN_BITS;
+        } else {
+            let fresh = rest >> 62 == 0b11;
+            let xor = self.window.read_behind(word, used + 2 + u32::from(fresh), fresh, &mut self.bits);
+            return self.change(xor);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn change(&mut self, xor: Option<u64>) -> bool {
+        self.baseline ^= xor.unwrap_or(0);
+        self.value = self.baseline;
+        xor.is_some()
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let (value, bits) = self.bits.uvarint();
+        self.bits = bits;
+        value.ok_or_else(|| {
+            let at = bits.pos() - MAX_VARINT_BITS;
+            DecodeError::at(bits, self.read, self.total, at, DecodeErrorKind::VarintOverflow)
+        })
+    }
+
+    /// Decodes one of the first two samples.
+    ///
+    /// Inline although it is rare: what is handed to a function by reference lives in memory, for all samples.
+    #[inline(always)]
+    fn start(&mut self) -> Result<(), DecodeError> {
         if self.read == 0 {
-            self.t = self.bits.varint().ok_or_else(|| overflow(&self))?;
+            self.t = varint::unzigzag(self.varint()?);
             self.value = self.bits.read(64);
             if self.value != STALE_NAN_BITS {
                 self.baseline = self.value;
             }
-            self.st.read_first(&mut self.bits, self.t).ok_or_else(|| overflow(&self))?;
+            if self.st.has_first() {
+                let diff = varint::unzigzag(self.varint()?);
+                self.st.set_first(self.t.wrapping_sub(diff));
+            }
         } else {
             let before = self.t;
-            self.delta = self.bits.uvarint().ok_or_else(|| overflow(&self))?;
+            self.delta = self.varint()?;
             self.t = self.t.wrapping_add(self.delta as i64);
-            self.step_value()?;
+            if !self.step_value(self.bits.peek(), 0) {
+                return Err(DecodeError::misread(self.bits, self.read, self.total));
+            }
             self.st.read(&mut self.bits, self.read, before);
         }
-        Ok(self)
-    }
-
-    /// A sample from the third on.
-    #[inline(always)]
-    fn step_joint(&mut self) -> Result<(), DecodeError> {
-        let before = self.t;
-        let word = self.bits.peek();
-        // The two cases of nearly all samples first, each a branch of its own for the predictor.
-        if word >> 63 == 0 {
-            self.bits.consume(1);
-            self.value = self.baseline;
-            self.t = self.t.wrapping_add(self.delta as i64);
-        } else if word >> 62 == 0b10 {
-            self.t = self.t.wrapping_add(self.delta as i64);
-            if word >> 61 == 0b100 {
-                let xor = self.window.read_reused(word, 3, &mut self.bits);
-                self.change(xor);
-            } else {
-                self.step_fresh(word, 3)?;
-            }
-        } else if word >> 59 == 0b11111 {
-            self.bits.consume(5);
-            self.value = STALE_NAN_BITS;
-            self.t = self.t.wrapping_add(self.delta as i64);
-        } else {
-            let dod = if word >> 61 == 0b110 {
-                self.bits.consume(16);
-                (word << 3) as i64 >> 51
-            } else if word >> 60 == 0b1110 {
-                self.bits.consume(24);
-                (word << 4) as i64 >> 44
-            } else {
-                self.bits.consume(5);
-                self.bits.read(64) as i64
-            };
-            self.delta = self.delta.wrapping_add(dod as u64);
-            self.t = self.t.wrapping_add(self.delta as i64);
-            self.step_value()?;
-        }
-        self.st.read(&mut self.bits, self.read, before);
-        Ok(())
-    }
-
-    /// A value that may be the baseline's, another, or stale.
-    #[inline(always)]
-    fn step_value(&mut self) -> Result<(), DecodeError> {
-        let word = self.bits.peek();
-        match word.leading_ones() {
-            0 => {
-                self.bits.consume(1);
-                self.value = self.baseline;
-            }
-            1 => {
-                let xor = self.window.read_reused(word, 2, &mut self.bits);
-                self.change(xor);
-            }
-            2 => self.step_fresh(word, 3)?,
-            _ => {
-                self.bits.consume(3);
-                self.value = STALE_NAN_BITS;
-            }
+        if self.bits.overrun() {
+            return Err(DecodeError::truncated(self.bits, self.read, self.total));
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    fn step_fresh(&mut self, word: u64, used: u32) -> Result<(), DecodeError> {
-        match self.window.read_fresh(word, used, &mut self.bits) {
-            Ok(xor) => {
-                self.change(xor);
-                Ok(())
-            }
-            Err(kind) => {
-                let at = self.bits.pos() - WINDOW_BITS;
-                Err(DecodeError::at(self.bits, self.read, self.total, at, kind))
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn change(&mut self, xor: u64) {
-        self.baseline ^= xor;
-        self.value = self.baseline;
     }
 }
 
@@ -536,13 +447,20 @@ impl Iterator for Xor2Iter<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.read == self.total {
+        let stepped = if self.read.wrapping_sub(2) < self.hot {
+            if self.step() { Ok(()) } else { Err(DecodeError::misread(self.bits, self.read, self.total)) }
+        } else if self.read == self.total {
             return None;
-        }
-        match self.step() {
-            Ok(()) => Some(Ok(self.sample())),
+        } else {
+            self.start()
+        };
+        match stepped {
+            Ok(()) => {
+                self.read += 1;
+                Some(Ok(self.sample()))
+            }
             Err(error) => {
-                self.total = self.read;
+                (self.total, self.hot) = (self.read, 0);
                 Some(Err(error))
             }
         }

@@ -1,5 +1,5 @@
 //! Damaged chunk files: what is lost, what is found all the same, and what healing leaves.
-#![allow(clippy::disallowed_methods, reason = "damage is done on the real disk")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "damage is done on the real disk")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -2,7 +2,9 @@
 
 mod reader;
 mod split;
+mod stream;
 
 pub(crate) use reader::{BitReader, MAX_VARINT_BITS, PEEK_BITS};
 pub use split::PIECE;
 pub(crate) use split::SplitBits;
+pub(crate) use stream::{BitStream, STREAM_BITS};

@@ -25,6 +25,16 @@ impl<'a> BitReader<'a> {
         Self { bytes, pos }
     }
 
+    /// The same bytes, from bit `pos` on.
+    pub(crate) fn from(&self, pos: usize) -> Self {
+        Self { bytes: self.bytes, pos }
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The position of the next bit.
     #[inline]
     pub(crate) fn pos(&self) -> usize {
@@ -55,7 +65,7 @@ impl<'a> BitReader<'a> {
         let byte = self.pos >> 3;
         let word = match self.bytes.get(byte..byte + 8) {
             Some(word) => u64::from_be_bytes(word.try_into().unwrap_or_default()),
-            None => tail(self.bytes, byte),
+            None => tail_apart(self.bytes, byte),
         };
         word << (self.pos & 7)
     }
@@ -86,32 +96,67 @@ impl<'a> BitReader<'a> {
     }
 
     /// A varint of groups of seven bits (Go's rules, any bit position); `None` when it exceeds 64 bits.
-    pub(crate) fn uvarint(&mut self) -> Option<u64> {
+    ///
+    /// By value, so that the reader can stay in registers.
+    #[inline(never)]
+    pub(crate) fn uvarint(mut self) -> (Option<u64>, Self) {
+        let mut word = self.peek();
         let mut value = 0;
-        for shift in (0..64).step_by(7) {
+        // As many groups as a peek has, and then one by one.
+        for shift in (0..49).step_by(7) {
+            value |= (word >> 56 & 0x7f) << shift;
+            self.pos += 8;
+            if word >> 63 == 0 {
+                return (Some(value), self);
+            }
+            word <<= 8;
+        }
+        for shift in (49..64).step_by(7) {
             let byte = self.short(8);
             if shift == 63 && byte > 1 {
-                return None;
+                return (None, self);
             }
             value |= (byte & 0x7f) << shift;
             if byte < 0x80 {
-                return Some(value);
+                return (Some(value), self);
             }
         }
-        None
+        (None, self)
     }
 
     /// A zig-zag varint; `None` when it exceeds 64 bits.
-    pub(crate) fn varint(&mut self) -> Option<i64> {
-        self.uvarint().map(varint::unzigzag)
+    #[inline(always)]
+    pub(crate) fn varint(self) -> (Option<i64>, Self) {
+        let (value, behind) = self.uvarint();
+        (value.map(varint::unzigzag), behind)
     }
 }
 
-/// The last, partial word. Takes the slice by value: a reference to the reader would keep it in memory, and with it the
-/// position, whose every update would then cost a store and a load.
+/// [`tail`] as a call, where what leads to it is rare and has no loop around it.
+///
+/// Takes the slice by value: a reference to the reader would keep it in memory, and with it the position, whose every
+/// update would then cost a store and a load.
 #[cold]
 #[inline(never)]
-fn tail(bytes: &[u8], at: usize) -> u64 {
+fn tail_apart(bytes: &[u8], at: usize) -> u64 {
+    tail(bytes, at)
+}
+
+/// The last, partial word: what is at `at` and zeros behind.
+#[inline(always)]
+pub(super) fn tail(bytes: &[u8], at: usize) -> u64 {
+    match bytes.last_chunk() {
+        Some(last) => {
+            let missing = at - (bytes.len() - last.len());
+            u64::from_be_bytes(*last).checked_shl(missing.min(8) as u32 * 8).unwrap_or(0)
+        }
+        None => tail_of_few(bytes, at),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn tail_of_few(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     for (to, from) in word.iter_mut().zip(bytes.iter().skip(at)) {
         *to = *from;
@@ -140,12 +185,12 @@ mod tests {
 
     #[test]
     fn varints_stop_at_64_bits() {
-        let read = |bytes: &[u8]| BitReader::new(bytes, 0).uvarint();
+        let read = |bytes: &[u8]| BitReader::new(bytes, 0).uvarint().0;
         assert_eq!(read(&[0x7f]), Some(127));
         assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Some(u64::MAX));
         assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]), None);
         assert_eq!(read(&[0x80; 11]), None);
-        assert_eq!(BitReader::new(&[1], 0).varint(), Some(-1));
-        assert_eq!(BitReader::new(&[2], 0).varint(), Some(1));
+        assert_eq!(BitReader::new(&[1], 0).varint().0, Some(-1));
+        assert_eq!(BitReader::new(&[2], 0).varint().0, Some(1));
     }
 }

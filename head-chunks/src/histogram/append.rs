@@ -11,9 +11,9 @@ use super::spans::{Inserts, bucket_count, expand_counters, expand_gauges, insert
 use super::{Coded, CounterReset, HEADER, HistogramIter};
 use crate::bits::{PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError};
+use crate::floats::Count;
 use crate::st::{self, FIRST_KNOWN};
-use crate::varbit;
-use crate::window::Window;
+use crate::varbit::{self, Field};
 use crate::{Chunk, Encoding};
 
 /// An open histogram chunk, of integer (`B` = `i64`) or float (`f64`) histograms, with or without start timestamps.
@@ -56,12 +56,6 @@ pub struct Appender<B: Coded> {
     /// Positive buckets, then negative ones.
     buckets: Vec<B::Cell>,
     start: i64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    samples: u16,
-    sum_window: Window,
 }
 
 /// What an append did.
@@ -133,9 +127,8 @@ impl<B: Coded> Appender<B> {
     /// An empty chunk, of the encoding with or without start timestamps.
     #[must_use]
     pub fn new(start_timestamps: bool) -> Self {
-        let beside = Count { samples: 0, sum_window: Window::NONE };
         Self {
-            bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, beside),
+            bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, Count::ZERO),
             pieces: Vec::new(),
             start_timestamps,
             counter_reset: CounterReset::Unknown,
@@ -166,11 +159,11 @@ impl<B: Coded> Appender<B> {
         while let Some(advanced) = iter.advance() {
             advanced?;
         }
-        let beside = Count { samples: iter.read, sum_window: iter.sum_window };
+        let beside = Count::new(iter.read as u16, iter.sum_window);
         appender.bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
         appender.pieces.extend_from_slice(&bytes[..appender.bits.full_pieces() * PIECE]);
         if let Some(st) = &iter.st {
-            let (header, start) = st.resume(iter.read);
+            let (header, start) = st.resume(iter.read as u16);
             appender.bits.set_flags(header);
             appender.start = start;
         }
@@ -470,13 +463,13 @@ impl<B: Coded> Appender<B> {
         }
         self.sum = numbers.sum.to_bits();
         self.t = t;
-        self.bits.beside.samples += 1;
+        self.bits.beside = self.bits.beside.next(self.bits.beside.window());
     }
 
     #[cold]
     fn put_first(&mut self, t: i64, numbers: &Numbers<'_, B>) {
         let (bits, pieces) = (&mut self.bits, &mut self.pieces);
-        let mut put = |(field, n): (u128, u32)| bits.put(field, n, &mut |piece| pieces.extend_from_slice(&piece));
+        let mut put = |[a, b]: Field| bits.put_both(a, b, &mut |piece| pieces.extend_from_slice(&piece));
         self.layout.write(&mut put);
         self.positive = self.layout.buckets().0;
         put(varbit::int_field(t));
@@ -486,7 +479,7 @@ impl<B: Coded> Appender<B> {
         };
         self.count = cell(B::first_count(numbers.count));
         self.zero_count = cell(B::first_count(numbers.zero_count));
-        put((numbers.sum.to_bits().into(), 64));
+        put([(0, 0), (numbers.sum.to_bits(), 64)]);
         self.buckets.clear();
         for bucket in numbers.positive.iter().chain(numbers.negative) {
             let (cell, field) = B::first_bucket(*bucket);
@@ -502,7 +495,7 @@ impl<B: Coded> Appender<B> {
         let mut bits = self.bits;
         let pieces = &mut self.pieces;
         let mut emit = |piece: [u8; PIECE]| pieces.extend_from_slice(&piece);
-        let mut put = |(field, n): (u128, u32)| bits.put(field, n, &mut emit);
+        let mut put = |[a, b]: Field| bits.put_both(a, b, &mut emit);
         let t_delta = t.wrapping_sub(self.t);
         put(varbit::int_field(t_delta.wrapping_sub(self.t_delta)));
         self.t_delta = t_delta;
@@ -510,7 +503,7 @@ impl<B: Coded> Appender<B> {
         let stale = sum == STALE_NAN_BITS;
         put(B::next_count(&mut self.count, numbers.count, stale));
         put(B::next_count(&mut self.zero_count, numbers.zero_count, stale));
-        let mut window = self.bits.beside.sum_window;
+        let mut window = self.bits.beside.window();
         put(window.xor_field(sum ^ self.sum));
         let (positive, negative) = self.buckets.split_at_mut(self.positive);
         for (cell, bucket) in positive.iter_mut().zip(numbers.positive) {
@@ -519,14 +512,14 @@ impl<B: Coded> Appender<B> {
         for (cell, bucket) in negative.iter_mut().zip(numbers.negative) {
             put(B::next_bucket(cell, *bucket));
         }
-        bits.beside.sum_window = window;
+        bits.beside = Count::new(self.num_samples(), window);
         self.bits = bits;
     }
 
     fn put_st(&mut self, st: i64, t: i64, before: i64) {
         let pieces = &mut self.pieces;
         let mut emit = |piece: [u8; PIECE]| pieces.extend_from_slice(&piece);
-        match self.bits.beside.samples {
+        match self.bits.beside.samples() {
             0 => {
                 if st != 0 {
                     self.bits.put_uvarint(varint::zigzag(t.wrapping_sub(st)), &mut emit);
@@ -536,7 +529,8 @@ impl<B: Coded> Appender<B> {
             }
             index => {
                 if let Some(field) = st::field(self.bits.flags(), &mut self.start, index, before, st) {
-                    self.bits.put(field.bits, field.len, &mut emit);
+                    let [a, b] = field.field;
+                    self.bits.put_both(a, b, &mut emit);
                     self.bits.set_flags(field.header);
                 }
             }
@@ -546,7 +540,7 @@ impl<B: Coded> Appender<B> {
     /// Number of samples.
     #[must_use]
     pub fn num_samples(&self) -> u16 {
-        self.bits.beside.samples
+        self.bits.beside.samples()
     }
 
     /// Time of the last sample; meaningless in an empty chunk.

@@ -8,9 +8,8 @@ use tsdb_model::histogram::{BucketValue, NativeHistogram};
 use super::CounterReset;
 use super::spans::WrappingDelta;
 use crate::Encoding;
-use crate::bits::BitReader;
-use crate::error::DecodeErrorKind;
-use crate::varbit;
+use crate::bits::{BitReader, BitStream};
+use crate::varbit::{self, Field};
 use crate::window::Window;
 
 /// How a histogram's counts and buckets are coded. Implemented for `i64` (integer histograms) and `f64` (float ones).
@@ -33,15 +32,35 @@ pub(super) mod sealed {
         const FIRST_BUCKET_BITS: usize;
 
         /// The cell of a first count or bucket, and the bits that write it.
-        fn first_count(count: Self::Count) -> (Self::Cell, (u128, u32));
-        fn first_bucket(bucket: Self) -> (Self::Cell, (u128, u32));
+        fn first_count(count: Self::Count) -> (Self::Cell, Field);
+        fn first_bucket(bucket: Self) -> (Self::Cell, Field);
         /// The bits that write the next count (of a stale histogram, which says nothing) or bucket.
-        fn next_count(cell: &mut Self::Cell, count: Self::Count, stale: bool) -> (u128, u32);
-        fn next_bucket(cell: &mut Self::Cell, bucket: Self) -> (u128, u32);
+        fn next_count(cell: &mut Self::Cell, count: Self::Count, stale: bool) -> Field;
+        fn next_bucket(cell: &mut Self::Cell, bucket: Self) -> Field;
 
         fn read_first_count(bits: &mut BitReader<'_>) -> Self::Cell;
         fn read_first_bucket(bits: &mut BitReader<'_>) -> Self::Cell;
-        fn read_next(cell: &mut Self::Cell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind>;
+        /// Reads the next number; `false` for a window that is none.
+        fn read_next(cell: &mut Self::Cell, bits: &mut BitStream<'_>) -> bool;
+        /// As [`Coding::read_next`] of a short field behind another, or the first behind a refill; `false` if it is long:
+        /// nothing was taken then.
+        fn read_short(cell: &mut Self::Cell, bits: &mut BitStream<'_>) -> bool;
+
+        /// The next number of each cell; `false` for a window that is none.
+        #[inline(always)]
+        fn read_all(cells: &mut [Self::Cell], bits: &mut BitStream<'_>) -> bool {
+            // Long ones are left to another loop, so that this one has everything in registers.
+            let (mut stream, mut done) = (*bits, 0);
+            stream.refill();
+            for cell in &mut *cells {
+                if !Self::read_short(cell, &mut stream) {
+                    break;
+                }
+                done += 1;
+            }
+            *bits = stream;
+            done == cells.len() || read_all_long::<Self>(&mut cells[done..], bits)
+        }
 
         fn count(cell: &Self::Cell) -> Self::Count;
         fn bucket(cell: &Self::Cell) -> Self;
@@ -56,6 +75,12 @@ pub(super) mod sealed {
         fn header_of_cut(cut: Cut) -> CounterReset;
         fn header_behind(cut: Option<Cut>) -> CounterReset;
     }
+}
+
+#[cold]
+#[inline(never)]
+fn read_all_long<B: sealed::Coding>(cells: &mut [B::Cell], bits: &mut BitStream<'_>) -> bool {
+    cells.iter_mut().all(|cell| B::read_next(cell, bits))
 }
 
 /// Why a histogram does not fit the chunk that is open.
@@ -84,6 +109,12 @@ impl DeltaCell {
         *self = Self { value, delta };
         dod
     }
+
+    #[inline(always)]
+    fn add(&mut self, dod: i64) {
+        self.delta = self.delta.wrapping_add(dod);
+        self.value = self.value.wrapping_add(self.delta);
+    }
 }
 
 impl sealed::Coding for i64 {
@@ -91,23 +122,23 @@ impl sealed::Coding for i64 {
     const ENCODINGS: [Encoding; 2] = [Encoding::Histogram, Encoding::HistogramSt];
     const FIRST_BUCKET_BITS: usize = 1;
 
-    fn first_count(count: u64) -> (DeltaCell, (u128, u32)) {
+    fn first_count(count: u64) -> (DeltaCell, Field) {
         (DeltaCell { value: count as i64, delta: 0 }, varbit::uint_field(count))
     }
 
-    fn first_bucket(bucket: i64) -> (DeltaCell, (u128, u32)) {
+    fn first_bucket(bucket: i64) -> (DeltaCell, Field) {
         (DeltaCell { value: bucket, delta: 0 }, varbit::int_field(bucket))
     }
 
     #[inline(always)]
-    fn next_count(cell: &mut DeltaCell, count: u64, stale: bool) -> (u128, u32) {
+    fn next_count(cell: &mut DeltaCell, count: u64, stale: bool) -> Field {
         let dod = cell.next(count as i64);
         // A stale histogram's count is no number to compare with.
         varbit::int_field(if stale { 0 } else { dod })
     }
 
     #[inline(always)]
-    fn next_bucket(cell: &mut DeltaCell, bucket: i64) -> (u128, u32) {
+    fn next_bucket(cell: &mut DeltaCell, bucket: i64) -> Field {
         varbit::int_field(cell.next(bucket))
     }
 
@@ -120,10 +151,17 @@ impl sealed::Coding for i64 {
     }
 
     #[inline(always)]
-    fn read_next(cell: &mut DeltaCell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
-        cell.delta = cell.delta.wrapping_add(varbit::read_int(bits));
-        cell.value = cell.value.wrapping_add(cell.delta);
-        Ok(())
+    fn read_next(cell: &mut DeltaCell, bits: &mut BitStream<'_>) -> bool {
+        cell.add(varbit::next_int(bits));
+        true
+    }
+
+    #[inline(always)]
+    fn read_short(cell: &mut DeltaCell, bits: &mut BitStream<'_>) -> bool {
+        let dod = varbit::next_short_int(bits);
+        let Some(dod) = dod else { return false };
+        cell.add(dod);
+        true
     }
 
     #[inline(always)]
@@ -173,7 +211,7 @@ impl Default for XorCell {
 
 impl XorCell {
     #[inline(always)]
-    fn next(&mut self, value: f64) -> (u128, u32) {
+    fn next(&mut self, value: f64) -> Field {
         let xor = self.value ^ value.to_bits();
         self.value = value.to_bits();
         self.window.xor_field(xor)
@@ -185,22 +223,22 @@ impl sealed::Coding for f64 {
     const ENCODINGS: [Encoding; 2] = [Encoding::FloatHistogram, Encoding::FloatHistogramSt];
     const FIRST_BUCKET_BITS: usize = 64;
 
-    fn first_count(count: f64) -> (XorCell, (u128, u32)) {
+    fn first_count(count: f64) -> (XorCell, Field) {
         Self::first_bucket(count)
     }
 
-    fn first_bucket(bucket: f64) -> (XorCell, (u128, u32)) {
+    fn first_bucket(bucket: f64) -> (XorCell, Field) {
         let value = bucket.to_bits();
-        (XorCell { value, window: Window::NONE }, (value.into(), 64))
+        (XorCell { value, window: Window::NONE }, [(0, 0), (value, 64)])
     }
 
     #[inline(always)]
-    fn next_count(cell: &mut XorCell, count: f64, _stale: bool) -> (u128, u32) {
+    fn next_count(cell: &mut XorCell, count: f64, _stale: bool) -> Field {
         cell.next(count)
     }
 
     #[inline(always)]
-    fn next_bucket(cell: &mut XorCell, bucket: f64) -> (u128, u32) {
+    fn next_bucket(cell: &mut XorCell, bucket: f64) -> Field {
         cell.next(bucket)
     }
 
@@ -213,9 +251,17 @@ impl sealed::Coding for f64 {
     }
 
     #[inline(always)]
-    fn read_next(cell: &mut XorCell, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
-        cell.value ^= cell.window.read_xor(bits)?;
-        Ok(())
+    fn read_next(cell: &mut XorCell, bits: &mut BitStream<'_>) -> bool {
+        let xor = cell.window.next_xor(bits);
+        cell.value ^= xor.unwrap_or(0);
+        xor.is_some()
+    }
+
+    #[inline(always)]
+    fn read_short(cell: &mut XorCell, bits: &mut BitStream<'_>) -> bool {
+        let Some(xor) = cell.window.next_short_xor(bits) else { return false };
+        cell.value ^= xor;
+        true
     }
 
     #[inline(always)]

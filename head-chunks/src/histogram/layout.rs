@@ -13,7 +13,7 @@ use tsdb_model::histogram::{is_custom_buckets_schema, is_known_schema};
 use super::spans::bucket_count;
 use crate::bits::BitReader;
 use crate::error::{Counted, DecodeErrorKind};
-use crate::varbit;
+use crate::varbit::{self, Field};
 
 /// The layout of a chunk.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,8 +25,8 @@ pub(super) struct Layout {
     pub(super) custom_values: Vec<f64>,
 }
 
-/// Where bits of any number up to 127 go.
-pub(super) type Put<'a> = &'a mut dyn FnMut((u128, u32));
+/// Where fields go.
+pub(super) type Put<'a> = &'a mut dyn FnMut(Field);
 
 impl Layout {
     /// Numbers of positive and of all buckets.
@@ -105,11 +105,11 @@ fn write_zero_threshold(threshold: f64, put: Put<'_>) {
     // A positive power of two has no mantissa; the exponent is what is left.
     let (exponent, mantissa) = ((bits >> 52) as i64 - 1023, bits << 12);
     if threshold == 0.0 {
-        put((0, 8));
+        put([(0, 0), (0, 8)]);
     } else if mantissa == 0 && (-243..=10).contains(&exponent) {
-        put(((exponent + 244) as u128, 8));
+        put([(0, 0), ((exponent + 244) as u64, 8)]);
     } else {
-        put((0xff << 64 | u128::from(bits), 72));
+        put([(0xff, 8), (bits, 64)]);
     }
 }
 
@@ -127,8 +127,7 @@ fn write_custom_bound(bound: f64, put: Put<'_>) {
     let whole = |thousandths: f64| (thousandths.round() as u64) as f64 / 1000.0 == bound;
     // A bound that is no number fails the last comparison.
     if !(0.0..=33_554_430.0).contains(&thousandths) || !whole(thousandths) {
-        put((0, 1));
-        put((bound.to_bits().into(), 64));
+        put([(0, 1), (bound.to_bits(), 64)]);
     } else {
         put(varbit::uint_field(thousandths.round() as u64 + 1));
     }
@@ -150,7 +149,9 @@ mod tests {
 
     fn bytes(write: impl FnOnce(Put<'_>)) -> (Vec<u8>, usize) {
         let mut bits = Vec::new();
-        write(&mut |(field, n)| bits.extend((0..n).rev().map(|i| (field >> i & 1) as u8)));
+        write(&mut |field| {
+            field.into_iter().for_each(|(value, n)| bits.extend((0..n).rev().map(|i| (value >> i & 1) as u8)));
+        });
         let len = bits.len();
         (bits.chunks(8).map(|byte| (0..8).fold(0, |b, i| b << 1 | byte.get(i).copied().unwrap_or(0))).collect(), len)
     }
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn a_count_beyond_the_bits_is_refused_before_anything_is_allocated() {
         let (bytes, _) = bytes(|put| {
-            put((0, 8));
+            put([(0, 0), (0, 8)]);
             put(varbit::int_field(3));
             put(varbit::uint_field(1 << 40));
         });

@@ -72,13 +72,13 @@ impl CounterReset {
         }
     }
 
-    /// The hint that a histogram read from such a chunk carries; `index` counts from 0.
+    /// The hint that a histogram read from such a chunk carries, the first or one `behind` it.
     ///
     /// The first one's is unknown even where the header knows better: the chunk before may be gone or replaced by now.
-    fn hint(self, index: u16) -> CounterResetHint {
+    fn hint(self, behind: bool) -> CounterResetHint {
         match self {
             Self::Gauge => CounterResetHint::Gauge,
-            _ if index > 0 => CounterResetHint::NotCounterReset,
+            _ if behind => CounterResetHint::NotCounterReset,
             _ => CounterResetHint::Unknown,
         }
     }

@@ -5,11 +5,11 @@ use tsdb_model::staleness::STALE_NAN_BITS;
 
 use super::layout::{Layout, check_count};
 use super::{Coded, CounterReset, HEADER};
-use crate::bits::{BitReader, MAX_VARINT_BITS};
+use crate::bits::{BitReader, BitStream, MAX_VARINT_BITS};
 use crate::error::{Counted, DecodeError, DecodeErrorKind};
 use crate::st::StReader;
 use crate::varbit;
-use crate::window::{WINDOW_BITS, Window};
+use crate::window::Window;
 
 /// Reads a histogram chunk: yields `(t, histogram, st)` with an allocation for each, or without one through
 /// [`HistogramIter::next_into`]. Ends behind the first error.
@@ -31,8 +31,8 @@ use crate::window::{WINDOW_BITS, Window};
 #[derive(Debug, Clone)]
 pub struct HistogramIter<'a, B: Coded> {
     pub(super) bits: BitReader<'a>,
-    pub(super) total: u16,
-    pub(super) read: u16,
+    pub(super) total: u32,
+    pub(super) read: u32,
     pub(super) counter_reset: CounterReset,
     pub(super) layout: Layout,
     /// How many of the buckets are positive.
@@ -66,7 +66,7 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
         };
         Ok(Self {
             bits: BitReader::new(bytes, HEADER * 8),
-            total,
+            total: total.into(),
             read: 0,
             counter_reset: CounterReset::from_bits(reset),
             layout: Layout::default(),
@@ -85,7 +85,7 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
     /// Samples not yet read, as the header promises.
     #[must_use]
     pub fn remaining(&self) -> u16 {
-        self.total - self.read
+        (self.total - self.read) as u16
     }
 
     /// What the header says about a counter reset.
@@ -151,12 +151,15 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
         self.sum = self.bits.read(64);
         self.buckets.clear();
         self.buckets.extend((0..all).map(|_| B::read_first_bucket(&mut self.bits)));
-        let t = self.t;
         if let Some(st) = &mut self.st
-            && st.read_first(&mut self.bits, t).is_none()
+            && st.has_first()
         {
-            let at = self.bits.pos() - MAX_VARINT_BITS;
-            return Err(self.error(at, DecodeErrorKind::VarintOverflow));
+            let (diff, bits) = self.bits.varint();
+            self.bits = bits;
+            let Some(diff) = diff else {
+                return Err(self.error(bits.pos() - MAX_VARINT_BITS, DecodeErrorKind::VarintOverflow));
+            };
+            st.set_first(self.t.wrapping_sub(diff));
         }
         Ok(())
     }
@@ -164,32 +167,30 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
     #[inline]
     fn step(&mut self) -> Result<(), DecodeError> {
         let before = self.t;
-        // A reader of its own, so that its position can live in a register.
-        let mut bits = self.bits;
-        self.t_delta = self.t_delta.wrapping_add(varbit::read_int(&mut bits));
+        // A reader of its own, so that what it has can live in registers.
+        let mut bits = BitStream::new(self.bits);
+        self.t_delta = self.t_delta.wrapping_add(varbit::next_int(&mut bits));
         self.t = self.t.wrapping_add(self.t_delta);
-        let read = self.step_values(&mut bits);
-        if read.is_ok()
-            && let Some(st) = &mut self.st
-        {
-            st.read(&mut bits, self.read, before);
+        let sound = self.step_values(&mut bits);
+        self.bits = bits.reader();
+        if !sound {
+            return Err(DecodeError::misread(self.bits, self.read, self.total));
         }
-        self.bits = bits;
-        // Only a window can be wrong, and it was the last that was taken.
-        read.map_err(|kind| self.error(self.bits.pos() - WINDOW_BITS, kind))
-    }
-
-    #[inline(always)]
-    fn step_values(&mut self, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
-        B::read_next(&mut self.count, bits)?;
-        B::read_next(&mut self.zero_count, bits)?;
-        self.sum ^= self.sum_window.read_xor(bits)?;
-        if self.sum != STALE_NAN_BITS {
-            for cell in &mut self.buckets {
-                B::read_next(cell, bits)?;
-            }
+        if let Some(st) = &mut self.st {
+            st.read(&mut self.bits, self.read, before);
         }
         Ok(())
+    }
+
+    /// Counts, sum and buckets; `false` for a window that is none.
+    #[inline(always)]
+    fn step_values(&mut self, bits: &mut BitStream<'_>) -> bool {
+        if !B::read_next(&mut self.count, bits) || !B::read_next(&mut self.zero_count, bits) {
+            return false;
+        }
+        let Some(xor) = self.sum_window.next_xor(bits) else { return false };
+        self.sum ^= xor;
+        self.sum == STALE_NAN_BITS || B::read_all(&mut self.buckets, bits)
     }
 
     #[cold]
@@ -200,9 +201,10 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
     /// The current sample.
     fn copy_into(&mut self, histogram: &mut NativeHistogram<B>) -> Result<(), DecodeError> {
         histogram.sum = f64::from_bits(self.sum);
-        histogram.positive_buckets.clear();
-        histogram.negative_buckets.clear();
         if self.sum == STALE_NAN_BITS {
+            let NativeHistogram { positive_buckets, negative_buckets, .. } = histogram;
+            positive_buckets.clear();
+            negative_buckets.clear();
             let NativeHistogram { positive_spans, negative_spans, custom_values, .. } = histogram;
             positive_spans.clear();
             negative_spans.clear();
@@ -212,23 +214,47 @@ impl<'a, B: Coded> HistogramIter<'a, B> {
             (histogram.count, histogram.zero_count) = (B::Count::default(), B::Count::default());
             return Ok(());
         }
-        histogram.counter_reset_hint = self.counter_reset.hint(self.read - 1);
+        histogram.counter_reset_hint = self.counter_reset.hint(self.read > 1);
         histogram.schema = self.layout.schema;
         histogram.zero_threshold = self.layout.zero_threshold;
         histogram.count = B::count(&self.count);
         histogram.zero_count = B::count(&self.zero_count);
-        histogram.positive_spans.clone_from(&self.layout.positive_spans);
-        histogram.negative_spans.clone_from(&self.layout.negative_spans);
-        histogram.custom_values.clone_from(&self.layout.custom_values);
+        keep_or_clone(&mut histogram.positive_spans, &self.layout.positive_spans);
+        keep_or_clone(&mut histogram.negative_spans, &self.layout.negative_spans);
+        // Their bits count, which floats do not compare.
+        let (to, bounds) = (&mut histogram.custom_values, &self.layout.custom_values);
+        if !to.iter().map(|bound| bound.to_bits()).eq(bounds.iter().map(|bound| bound.to_bits())) {
+            to.clone_from(bounds);
+        }
         let (positive, negative) = self.buckets.split_at(self.positive);
-        histogram.positive_buckets.extend(positive.iter().map(B::bucket));
-        histogram.negative_buckets.extend(negative.iter().map(B::bucket));
+        copy_buckets::<B>(positive, &mut histogram.positive_buckets);
+        copy_buckets::<B>(negative, &mut histogram.negative_buckets);
         if needs_reduction(self.layout.schema) && !B::reduce(histogram, EXPONENTIAL_SCHEMA_MAX) {
             self.read -= 1;
             self.total = self.read;
             return Err(self.error(HEADER * 8, DecodeErrorKind::Reduce(self.layout.schema)));
         }
         Ok(())
+    }
+}
+
+/// The layout is nearly always that of the histogram before, which is there still.
+#[inline(always)]
+fn keep_or_clone<T: Copy + PartialEq>(to: &mut Vec<T>, from: &[T]) {
+    if *to != from {
+        to.clear();
+        to.extend_from_slice(from);
+    }
+}
+
+#[inline(always)]
+fn copy_buckets<B: Coded>(cells: &[B::Cell], to: &mut Vec<B>) {
+    if to.len() != cells.len() {
+        to.clear();
+        to.resize(cells.len(), B::default());
+    }
+    for (to, cell) in to.iter_mut().zip(cells) {
+        *to = B::bucket(cell);
     }
 }
 

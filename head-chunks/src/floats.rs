@@ -1,0 +1,173 @@
+//! What the appenders of the two float encodings share.
+
+use crate::bits::PIECE;
+use crate::error::DecodeError;
+use crate::window::Window;
+
+/// What an append state keeps beside its bits: the number of samples and the window of the last change.
+///
+/// One number and not two fields, as in [`Window`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count(u32);
+
+impl Count {
+    /// An empty chunk's.
+    pub(crate) const ZERO: Self = Self(Window::NONE.to_bits() as u32);
+
+    #[inline(always)]
+    pub(crate) fn new(samples: u16, window: Window) -> Self {
+        Self(u32::from(samples) << 16 | u32::from(window.to_bits()))
+    }
+
+    #[inline(always)]
+    pub(crate) fn samples(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) fn window(self) -> Window {
+        Window::from_bits(self.0 as u16)
+    }
+
+    /// One sample more.
+    #[inline(always)]
+    pub(crate) fn next(self, window: Window) -> Self {
+        Self::new(self.samples().wrapping_add(1), window)
+    }
+}
+
+/// The methods of an append state that has `bits`, with a [`Count`] beside them, and `t`, and a `header` of its own.
+macro_rules! accessors {
+    () => {
+        /// Number of samples.
+        #[must_use]
+        pub fn num_samples(&self) -> u16 {
+            self.bits.beside.samples()
+        }
+
+        /// Time of the last sample; meaningless in an empty chunk.
+        #[must_use]
+        pub fn last_t(&self) -> i64 {
+            self.t
+        }
+
+        /// Length of the bit stream in bits, the header's included.
+        #[must_use]
+        pub fn bit_len(&self) -> u32 {
+            self.bits.len()
+        }
+
+        /// Length of the chunk in bytes, header included: what the reference compares with
+        /// [`MAX_BYTES_BEFORE_APPEND`](crate::xor::MAX_BYTES_BEFORE_APPEND).
+        #[must_use]
+        pub fn byte_len(&self) -> usize {
+            self.bits.byte_len()
+        }
+
+        /// How many pieces of 16 bytes were handed out since the chunk's start.
+        #[must_use]
+        pub fn full_pieces(&self) -> usize {
+            self.bits.full_pieces()
+        }
+
+        /// The bytes behind the pieces: the first `.1` of `.0`, fewer than 16.
+        ///
+        /// In a chunk without a full piece the first of them are the place of the header, here 0.
+        #[must_use]
+        pub fn tail(&self) -> ([u8; PIECE], usize) {
+            self.bits.tail()
+        }
+
+        /// Appends the chunk's exact bytes to `out`: `pieces` (contiguous runs of the pieces, in any partition), the tail,
+        /// and the header at the front.
+        pub fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+            self.bits.assemble(pieces, &self.header(), out);
+        }
+    };
+}
+pub(crate) use accessors;
+
+/// An append state, as [`FloatAppender`] needs it.
+pub(crate) trait Floats: Default {
+    fn resume(bytes: &[u8]) -> Result<Self, DecodeError>;
+    fn full_pieces(&self) -> usize;
+    fn assemble<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>);
+}
+
+/// An appender that keeps the chunk's bytes: an append state and its pieces.
+#[derive(Debug, Clone, Default)]
+pub struct FloatAppender<S> {
+    pub(crate) state: S,
+    pub(crate) pieces: Vec<u8>,
+}
+
+#[expect(private_bounds, reason = "the trait is sealed: there is an appender for each append state of this crate")]
+impl<S: Floats> FloatAppender<S> {
+    /// An empty chunk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: S::default(), pieces: Vec::new() }
+    }
+
+    /// Continues an existing chunk, see [`AppendState::resume`](crate::xor::AppendState::resume).
+    ///
+    /// # Errors
+    /// When the bytes are not a sound chunk of the encoding.
+    pub fn resume(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let state = S::resume(bytes)?;
+        Ok(Self { pieces: bytes[..state.full_pieces() * PIECE].to_vec(), state })
+    }
+
+    /// The state: last sample, number of samples, lengths.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// Starts a new chunk in the same allocation.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.state = S::default();
+    }
+
+    /// The chunk's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends the chunk's bytes to `out`.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.state.assemble([&self.pieces[..]], out);
+    }
+}
+
+/// Appends at most `most` samples to two columns, and stops at the first error.
+pub(crate) fn fill_columns(
+    most: usize,
+    times: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+    mut samples: impl Iterator<Item = Result<(i64, f64), DecodeError>>,
+) -> Result<(), DecodeError> {
+    let (from_t, from_v) = (times.len(), values.len());
+    // Places first and samples into them: a push would ask for each whether there is room.
+    times.resize(from_t + most, 0);
+    values.resize(from_v + most, 0.0);
+    let (mut read, mut result) = (0, Ok(()));
+    for (t, value) in times[from_t..].iter_mut().zip(&mut values[from_v..]) {
+        match samples.next() {
+            Some(Ok(sample)) => (*t, *value) = sample,
+            Some(Err(error)) => {
+                result = Err(error);
+                break;
+            }
+            None => break,
+        }
+        read += 1;
+    }
+    times.truncate(from_t + read);
+    values.truncate(from_v + read);
+    if result.is_ok() { samples.next().map_or(Ok(()), |beyond| beyond.map(drop)) } else { result }
+}
