@@ -1,23 +1,53 @@
-//! Series selectors on the command line: `up`, `{job="api"}`, `up{job!="api"}`.
+//! Series selectors on the command line: `up`, `{job="api"}`, `up{job!="api"}`, `{job=~"api|web", env!~"test.*"}`.
 
 use std::collections::HashSet;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use regex::bytes::{Regex, RegexBuilder};
 use tsdb_model::SeriesRef;
 
 /// A label and what its value has to be; a label that is absent has the empty value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Matcher {
     /// Label name.
     pub(crate) name: Vec<u8>,
-    /// Label value.
-    pub(crate) value: Vec<u8>,
-    /// Equal, or not equal.
-    pub(crate) equal: bool,
+    /// What the value has to be.
+    pub(crate) test: Test,
+}
+
+/// What a value has to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Test {
+    /// `=`
+    Equal(Vec<u8>),
+    /// `!=`
+    NotEqual(Vec<u8>),
+    /// `=~`, the whole value
+    Matches(Regex),
+    /// `!~`
+    MatchesNot(Regex),
+}
+
+impl Test {
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Equal(wanted) => value == wanted,
+            Self::NotEqual(unwanted) => value != unwanted,
+            Self::Matches(regex) => regex.is_match(value),
+            Self::MatchesNot(regex) => !regex.is_match(value),
+        }
+    }
+}
+
+/// A regular expression for whole values, in which a dot is any character, as Prometheus takes it.
+fn whole(pattern: &[u8]) -> Result<Regex> {
+    let pattern = str::from_utf8(pattern).context("a regular expression that is not UTF-8")?;
+    let anchored = RegexBuilder::new(&format!("^(?:{pattern})$")).dot_matches_new_line(true).build();
+    anchored.with_context(|| format!("a regular expression: `{pattern}`"))
 }
 
 /// Matchers that all have to hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Selector(pub(crate) Vec<Matcher>);
 
 impl Selector {
@@ -25,7 +55,7 @@ impl Selector {
     pub(crate) fn matches<'a>(&self, labels: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> bool {
         self.0.iter().all(|matcher| {
             let value = labels.clone().find(|(name, _)| *name == matcher.name).map_or(&b""[..], |(_, value)| value);
-            (value == matcher.value) == matcher.equal
+            matcher.test.holds(value)
         })
     }
 }
@@ -38,7 +68,7 @@ impl std::str::FromStr for Selector {
         let (name, mut rest) = text.split_at(name_len);
         let mut matchers = Vec::new();
         if !name.is_empty() {
-            matchers.push(Matcher { name: b"__name__".into(), value: name.into(), equal: true });
+            matchers.push(Matcher { name: b"__name__".into(), test: Test::Equal(name.into()) });
         }
         rest = rest.trim();
         if !rest.is_empty() {
@@ -70,16 +100,16 @@ fn parse_matchers(mut rest: &str, matchers: &mut Vec<Matcher>) -> Result<()> {
         if name.is_empty() {
             bail!("expected a label name, found `{rest}`");
         }
-        let (equal, after) = match (after.strip_prefix("!="), after.strip_prefix('=')) {
-            _ if after.starts_with("=~") || after.starts_with("!~") => {
-                bail!("regular expressions are not supported yet, only = and !=: `{after}`")
-            }
-            (Some(after), _) => (false, after),
-            (None, Some(after)) => (true, after),
-            (None, None) => bail!("expected = or != after a label name, found `{after}`"),
+        let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| after.starts_with(operator));
+        let Some(operator) = operator else { bail!("expected =, !=, =~ or !~ after a label name, found `{after}`") };
+        let (value, after) = take_string(after[operator.len()..].trim_start())?;
+        let test = match operator {
+            "=~" => Test::Matches(whole(&value)?),
+            "!~" => Test::MatchesNot(whole(&value)?),
+            "!=" => Test::NotEqual(value),
+            _ => Test::Equal(value),
         };
-        let (value, after) = take_string(after.trim_start())?;
-        matchers.push(Matcher { name, value, equal });
+        matchers.push(Matcher { name, test });
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after,
@@ -159,7 +189,11 @@ mod tests {
         assert!(matches("up", &up) && !matches("down", &up));
         assert!(matches("up{job=\"a\\\"b\",}", &up) && !matches("up{job!=\"a\\\"b\"}", &up));
         assert!(matches("{instance=\"\"}", &up) && matches("{ \"job\" != \"x\" , __name__=\"up\" }", &up));
-        for text in ["", "{}", "{job}", "{job=a}", "{job=~\"a\"}", "{job=\"a\" x=\"b\"}", "up{", "{job=\"a}"] {
+        assert!(matches("{job=~\"a.b|c\"}", &up) && !matches("{job=~\"a\"}", &up), "the whole value");
+        assert!(matches("up{job!~\"a\"}", &up) && !matches("up{job!~\"(?i)A.*\"}", &up));
+        assert!(matches("{instance=~\".*\"}", &up) && !matches("{instance=~\".+\"}", &up), "absent is empty");
+        assert!(matches("{x=~\"a.b\"}", &[("x", "a\nb")]));
+        for text in ["", "{}", "{job}", "{job=a}", "{job=~\"(\"}", "{job=\"a\" x=\"b\"}", "up{", "{job=\"a}"] {
             assert!(text.parse::<Selector>().is_err(), "{text}");
         }
     }

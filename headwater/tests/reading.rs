@@ -172,3 +172,18 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!(out.lines().last(), Some("0"));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn dump_selects_by_regular_expression() {
+    let dir = golden("none");
+    let all = golden_dump();
+    let pattern = "{__name__=~\"up|http_.*\"}";
+    let ran = on(dir.path(), &["dump", "--match", pattern]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let selected = |line: &&str| ["__name__=\"up\"", "__name__=\"http_"].iter().any(|name| line.contains(name));
+    assert!(ran.out.lines().eq(all.lines().filter(selected)), "{}", ran.out.lines().count());
+    let not = on(dir.path(), &["dump", "--match", &pattern.replace("=~", "!~")]);
+    assert!(ran.out.lines().count() > 1000 && not.out.lines().count() > 1000);
+    assert_eq!(ran.out.lines().count() + not.out.lines().count(), all.lines().count());
+    assert!(on(dir.path(), &["dump", "--match", "{a=~\"(\"}"]).err.contains("regular expression"));
+}

@@ -21,7 +21,7 @@ use crate::commands::replay;
 use crate::context::Context;
 use crate::exit;
 use crate::output::Out;
-use crate::selector::Selector;
+use crate::selector::{Selector, Test};
 use crate::times::parse_time;
 
 /// Arguments of `dump`.
@@ -81,14 +81,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 }
 
 /// The series that match any of the selectors, sorted by labels.
-fn select(head: &Head, args: &Args) -> Box<dyn Iterator<Item = Series>> {
+fn select<'a>(head: &Head, args: &'a Args) -> Box<dyn Iterator<Item = Series> + 'a> {
     let (mint, maxt) = (args.min_time.unwrap_or(i64::MIN), args.max_time.unwrap_or(i64::MAX));
     match &args.matches[..] {
         [] => Box::new(head.select(&[], mint, maxt).sorted()),
-        [one] => Box::new(head.select(&matchers(one), mint, maxt).sorted()),
+        [one] => Box::new(head.select(&matchers(one), mint, maxt).sorted().filter(|series| holds(one, series))),
         many => {
             let mut seen = HashSet::new();
-            let all = many.iter().flat_map(|selector| head.select(&matchers(selector), mint, maxt));
+            let all = many.iter().flat_map(|selector| {
+                head.select(&matchers(selector), mint, maxt).filter(|series| holds(selector, series))
+            });
             let mut all: Vec<Series> = all.filter(|series| seen.insert(series.series_ref())).collect();
             all.sort_by(|a, b| a.labels().cmp(b.labels()));
             Box::new(all.into_iter())
@@ -96,12 +98,21 @@ fn select(head: &Head, args: &Args) -> Box<dyn Iterator<Item = Series>> {
     }
 }
 
+/// What the index can answer of it; the rest is for [`holds`].
 fn matchers(selector: &Selector) -> Vec<Matcher> {
     let matcher = |matcher: &crate::selector::Matcher| {
-        let (name, value) = (matcher.name.clone(), matcher.value.clone());
-        if matcher.equal { Matcher::equal(name, value) } else { Matcher::not_equal(name, value) }
+        let name = matcher.name.clone();
+        match &matcher.test {
+            Test::Equal(value) => Some(Matcher::equal(name, value.clone())),
+            Test::NotEqual(value) => Some(Matcher::not_equal(name, value.clone())),
+            Test::Matches(_) | Test::MatchesNot(_) => None,
+        }
     };
-    selector.0.iter().map(matcher).collect()
+    selector.0.iter().filter_map(matcher).collect()
+}
+
+fn holds(selector: &Selector, series: &Series) -> bool {
+    selector.matches(series.labels().iter())
 }
 
 struct Dump {
