@@ -102,6 +102,13 @@ fn lengths_grow_and_shrink(fs: &dyn Vfs, dir: &Path) -> io::Result<()> {
     file.allocate(0, 100)?;
     assert_eq!(file.len()?, 18_000, "and never shortens");
     assert_eq!(fs.read(&path)?[5000], b'a', "and keeps the contents");
+    file.reserve(18_000, 50_000)?;
+    file.reserve(60_000, 0)?;
+    assert_eq!(file.len()?, 18_000, "reserving changes no length");
+    file.write_all_at(b"z", 20_000)?;
+    assert_eq!(fs.read(&path)?[18_000..], [&[0; 2000][..], b"z"].concat(), "what is reserved reads as zeros");
+    file.set_len(20_001)?;
+    assert_eq!(file.len()?, 20_001, "giving back what is reserved keeps the length");
     file.set_len(0)?;
     assert!(file.is_empty()?);
     fs.remove_file(&path)

@@ -210,6 +210,19 @@ impl VfsFile for RealFile {
         }
     }
 
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let reserved = rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, offset, len)
+        });
+        match reserved {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     fn map(&self) -> io::Result<Map> {
         if self.len()? == 0 {
             return Ok(Map::owned([]));

@@ -166,6 +166,14 @@ pub trait VfsFile: Send + Sync + fmt::Debug {
     /// there cannot meet a full disk. Where the file system has no such operation, the file is only extended.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Reserves space for `offset..offset + len`, which lies behind the file's end, and leaves the length as it is: writes
+    /// there are cheaper and do not meet a full disk. A hint; where the file system has no such operation, nothing happens.
+    /// [`set_len`](VfsFile::set_len), to the length that the file has, too, gives back what lies behind the end.
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
     /// The file's bytes as they are now, for random reads.
     ///
     /// Real files are mapped into memory: a process that cuts a mapped file kills the reader with SIGBUS. Map only files

@@ -22,6 +22,23 @@ fn the_simulated_disk_conforms() {
 }
 
 #[test]
+fn what_is_reserved_is_given_back_by_a_cut_to_the_same_length() {
+    use std::os::unix::fs::MetadataExt;
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("file");
+    let file = RealFs::new().create_new(&path).unwrap();
+    file.write_all_at(&[1; 5000], 0).unwrap();
+    file.sync_data().unwrap();
+    let taken = || std::fs::metadata(&path).unwrap().blocks() * 512;
+    let before = taken();
+    file.reserve(5000, 1 << 20).unwrap();
+    println!("{before} bytes, {} with 1 MiB reserved", taken());
+    file.set_len(5000).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!((taken(), file.len().unwrap()), (before, 5000));
+}
+
+#[test]
 fn what_no_program_writes_is_refused_by_both() {
     let tmp = tempfile::tempdir().unwrap();
     let (fifo, link, dangling) = (tmp.path().join("fifo"), tmp.path().join("link"), tmp.path().join("dangling"));
@@ -90,6 +107,7 @@ enum Step {
     Write(u64, usize, u8),
     SetLen(u64),
     Allocate(u64, u64),
+    Reserve(u64, u64),
     ReadBack(u64, usize),
     Rename(u8, u8),
     Remove(u8),
@@ -110,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (at(), prop_oneof![0..40_usize, 0..9000_usize], any::<u8>()).prop_map(|(o, n, b)| Step::Write(o, n, b)),
         2 => at().prop_map(Step::SetLen),
         1 => (at(), at()).prop_map(|(o, n)| Step::Allocate(o, n)),
+        1 => (at(), at()).prop_map(|(o, n)| Step::Reserve(o, n)),
         3 => (at(), 0..9000_usize).prop_map(|(o, n)| Step::ReadBack(o, n)),
         4 => (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
         2 => path().prop_map(Step::Remove),
@@ -134,6 +153,7 @@ fn run(fs: &dyn Vfs, root: &Path, open: &mut Option<Box<dyn VfsFile>>, step: &St
         Step::Write(at, n, b) => on_open(open, &|file| file.write_all_at(&vec![*b; *n], *at)),
         Step::SetLen(len) => on_open(open, &|file| file.set_len(*len)),
         Step::Allocate(at, n) => on_open(open, &|file| file.allocate(*at, *n)),
+        Step::Reserve(at, n) => on_open(open, &|file| file.reserve(*at, *n)),
         Step::ReadBack(at, n) => match open {
             Some(file) => {
                 let mut buf = vec![0xee; *n];

@@ -320,6 +320,27 @@ fn a_full_disk_takes_what_fits_until_space_returns() {
 }
 
 #[test]
+fn what_is_reserved_is_there_when_the_disk_is_full() {
+    const BLOCK: u64 = BLOCK_SIZE as u64;
+    let (disk, file) = disk_with(&[1; 100]);
+    disk.set_capacity(Some(4 * BLOCK));
+    file.reserve(100, 3 * BLOCK - 100).unwrap();
+    assert_eq!((disk.used(), file.len().unwrap()), (3 * BLOCK, 100));
+    assert!(is_disk_full(&file.reserve(3 * BLOCK, 2 * BLOCK).unwrap_err()));
+    disk.create_new(Path::new("/more")).unwrap().write_all_at(&[1; BLOCK_SIZE], 0).unwrap();
+    assert!(disk.create_new(Path::new("/full")).is_err());
+    file.write_all_at(&[2; 2 * BLOCK_SIZE], 100).unwrap();
+    assert_eq!(disk.used(), 4 * BLOCK, "no block more");
+    file.set_len(file.len().unwrap()).unwrap();
+    file.set_len(100).unwrap();
+    assert_eq!(disk.used(), 2 * BLOCK, "given back");
+    // A crash knows nothing of it.
+    file.reserve(100, 3 * BLOCK - 100).unwrap();
+    let image = disk.crash_point().image(Kept::Nothing);
+    assert_eq!(image.read(Path::new(LOG)).unwrap(), [1; 100]);
+}
+
+#[test]
 fn the_same_seed_draws_the_same_image() {
     let (disk, file) = disk_with(&[0; 100]);
     for i in 0..20 {

@@ -4,35 +4,45 @@ use crate::Compression;
 use crate::format::{FragmentHeader, FragmentType, HEADER_SIZE, PAGE, PAGE_SIZE, checksum, room_in_page};
 use crate::framer::Tally;
 
-/// Appends the fragments of one record to `out`, which continues the segment at `tally`'s and `offset`'s place, and
-/// moves both on. A page that has no room for another header is filled with zeros at once, as the reference does.
-/// `known` is the checksum of `stored`, if somebody has computed it already.
-pub(crate) fn frame(
-    out: &mut Vec<u8>,
+/// A piece of a framed record, in the order in which they stand in the segment.
+pub(crate) enum Piece<'a> {
+    Head([u8; HEADER_SIZE]),
+    Data(&'a [u8]),
+    /// So many zeros.
+    Padding(usize),
+}
+
+/// Cuts one record into fragments that continue the segment at `tally`'s and `offset`'s place, and moves both on. A page
+/// that has no room for another header is filled with zeros at once, as the reference does. `known` is the checksum of
+/// `stored`, if somebody has computed it already.
+pub(crate) fn pieces<'a>(
     offset: &mut u64,
     tally: &mut Tally,
-    stored: &[u8],
+    stored: &'a [u8],
     compression: Compression,
     known: Option<u32>,
+    mut put: impl FnMut(Piece<'a>),
 ) {
     let mut rest = stored;
     let mut first = true;
     // One pass at least: an empty record is a fragment, too.
     loop {
         let room = room_in_page(*offset);
-        let (piece, behind) = rest.split_at(rest.len().min(room - HEADER_SIZE));
+        let (data, behind) = rest.split_at(rest.len().min(room - HEADER_SIZE));
         let fragment = FragmentType::of(first, behind.is_empty());
-        let length = piece.len() as u16;
-        let crc = known.filter(|_| piece.len() == stored.len()).unwrap_or_else(|| checksum(piece));
+        let length = data.len() as u16;
+        let crc = known.filter(|_| data.len() == stored.len()).unwrap_or_else(|| checksum(data));
         let head = FragmentHeader { fragment, compression, length, crc }.encode();
-        out.extend_from_slice(&head);
-        out.extend_from_slice(piece);
-        *offset += (HEADER_SIZE + piece.len()) as u64;
+        put(Piece::Head(head));
+        put(Piece::Data(data));
+        *offset += (HEADER_SIZE + data.len()) as u64;
         tally.chain = crc32c::crc32c_append(tally.chain, &head);
         tally.chained += HEADER_SIZE as u64;
         tally.end = *offset;
-        if room_in_page(*offset) < HEADER_SIZE {
-            pad_page(out, offset);
+        let room = room_in_page(*offset);
+        if room < HEADER_SIZE {
+            put(Piece::Padding(room));
+            *offset += room as u64;
         }
         rest = behind;
         first = false;
@@ -41,6 +51,22 @@ pub(crate) fn frame(
         }
     }
     tally.records += 1;
+}
+
+/// Appends the fragments of one record to `out`; see [`pieces`].
+pub(crate) fn frame(
+    out: &mut Vec<u8>,
+    offset: &mut u64,
+    tally: &mut Tally,
+    stored: &[u8],
+    compression: Compression,
+    known: Option<u32>,
+) {
+    pieces(offset, tally, stored, compression, known, |piece| match piece {
+        Piece::Head(head) => out.extend_from_slice(&head),
+        Piece::Data(data) => out.extend_from_slice(data),
+        Piece::Padding(zeros) => out.resize(out.len() + zeros, 0),
+    });
 }
 
 /// Fills the page with zeros, if it holds anything.

@@ -4,6 +4,7 @@
 //! records in says when what has been written is read back ([`ReadBack`]) and made durable ([`Written::sync`]), on other
 //! threads if it likes, and both go on beside the writing. At the end the directory gets a ledger of what was written.
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,7 +148,10 @@ impl FreshSegments {
             return Ok(());
         }
         let from = self.current.written.load(Ordering::Relaxed);
-        self.current.file.write_all(&self.out, from).map_err(Error::io(&self.current.file.path))?;
+        self.current
+            .file
+            .write_all(&mut [IoSlice::new(&self.out)], from)
+            .map_err(Error::io(&self.current.file.path))?;
         self.current.written.store(self.offset, Ordering::Release);
         self.out.clear();
         self.written.push(Written { file: self.current.clone(), segment: self.index, from, to: self.offset });

@@ -54,7 +54,9 @@ impl Fault {
         match kind {
             OpKind::Create | OpKind::Lock => &[Fault::EIO, Fault::ENOSPC, Fault::EDQUOT, Fault::EMFILE],
             OpKind::OpenRead | OpKind::OpenWrite | OpKind::List => &[Fault::EIO, Fault::EMFILE],
-            OpKind::CreateDir | OpKind::Rename | OpKind::Allocate => &[Fault::EIO, Fault::ENOSPC, Fault::EDQUOT],
+            OpKind::CreateDir | OpKind::Rename | OpKind::Allocate | OpKind::Reserve => {
+                &[Fault::EIO, Fault::ENOSPC, Fault::EDQUOT]
+            }
             OpKind::Metadata | OpKind::RemoveFile | OpKind::RemoveDir | OpKind::Len | OpKind::SetLen | OpKind::Map => {
                 &[Fault::EIO]
             }

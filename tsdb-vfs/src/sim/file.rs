@@ -4,6 +4,7 @@
 //! written since, the file keeps what the disk surely has (`base`) and the versions that may have reached it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::block::{self, BLOCK_SIZE, Slot};
 
@@ -47,6 +48,8 @@ pub(crate) struct FileNode {
     /// The file before it was cut, as long as the cut is not durable. A cut happens as a whole or not at all: what it frees
     /// is never seen again once it has happened, and what is written behind it is lost if it has not.
     uncut: Option<Box<FileNode>>,
+    /// Blocks that are reserved. No reader sees them, and a crash gives them back.
+    reserved: Range<usize>,
 }
 
 fn index(offset: u64) -> usize {
@@ -124,11 +127,20 @@ impl FileNode {
 
     /// Blocks that take space.
     pub(crate) fn allocated(&self) -> usize {
-        self.blocks.iter().flatten().count()
+        let reserved = self.reserved.clone().filter(|&i| self.blocks.get(i).is_none_or(Option::is_none));
+        self.blocks.iter().flatten().count() + reserved.count()
     }
 
+    /// Whether a write there takes a block more.
     pub(crate) fn is_hole(&self, offset: u64) -> bool {
-        self.blocks.get(index(offset)).is_none_or(Option::is_none)
+        let i = index(offset);
+        self.blocks.get(i).is_none_or(Option::is_none) && !self.reserved.contains(&i)
+    }
+
+    pub(crate) fn reserve(&mut self, offset: u64, len: u64) {
+        let end = index((offset + len).div_ceil(BLOCK_SIZE as u64) * BLOCK_SIZE as u64);
+        let start = if self.reserved.is_empty() { index(offset) } else { self.reserved.start.min(index(offset)) };
+        self.reserved = start..self.reserved.end.max(end);
     }
 
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
@@ -174,6 +186,9 @@ impl FileNode {
     }
 
     pub(crate) fn set_len(&mut self, len: u64) {
+        if len <= self.len {
+            self.reserved.end = self.reserved.end.min(index(len.div_ceil(BLOCK_SIZE as u64) * BLOCK_SIZE as u64));
+        }
         if len < self.len {
             self.cut(len);
         } else {
@@ -194,7 +209,7 @@ impl FileNode {
         let kept = index(len) + usize::from(tail != 0);
         self.blocks.truncate(kept);
         self.pending.retain(|&i, _| i < kept);
-        if tail != 0 && !self.is_hole(len) {
+        if tail != 0 && self.blocks.get(index(len)).is_some_and(Option::is_some) {
             // Where the block stays, what was behind the new end is zeroed in memory, and on the disk when it is written.
             block::bytes_mut(self.touch(index(len)))[tail..].fill(0);
         }

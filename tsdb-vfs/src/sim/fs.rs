@@ -601,6 +601,20 @@ impl VfsFile for SimFile {
         })
     }
 
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fs.run(self.call(OpKind::Reserve, offset, len), |state, fault| {
+            self.writable()?;
+            refuse(fault)?;
+            if state.fitting(self.ino, offset, len) < len {
+                return Err(Errno::NOSPC.into());
+            }
+            if len > 0 {
+                state.disk.file_mut(self.ino).reserve(offset, len);
+            }
+            Ok(())
+        })
+    }
+
     fn map(&self) -> io::Result<Map> {
         self.fs.run(self.call(OpKind::Map, 0, 0), |state, fault| {
             refuse(fault)?;

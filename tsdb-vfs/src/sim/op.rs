@@ -44,13 +44,15 @@ pub enum OpKind {
     SyncAll,
     /// [`VfsFile::allocate`](crate::VfsFile::allocate)
     Allocate,
+    /// [`VfsFile::reserve`](crate::VfsFile::reserve)
+    Reserve,
     /// [`VfsFile::map`](crate::VfsFile::map)
     Map,
 }
 
 impl OpKind {
     /// All of them.
-    pub const ALL: [OpKind; 19] = [
+    pub const ALL: [OpKind; 20] = [
         OpKind::Create,
         OpKind::OpenRead,
         OpKind::OpenWrite,
@@ -69,6 +71,7 @@ impl OpKind {
         OpKind::SyncData,
         OpKind::SyncAll,
         OpKind::Allocate,
+        OpKind::Reserve,
         OpKind::Map,
     ];
 
@@ -80,7 +83,7 @@ impl OpKind {
     /// Whether it can change what is on the disk.
     pub fn is_mutation(self) -> bool {
         use OpKind::*;
-        !matches!(self, OpenRead | OpenWrite | List | Metadata | Read | Len | Map)
+        !matches!(self, OpenRead | OpenWrite | List | Metadata | Read | Len | Reserve | Map)
     }
 }
 
@@ -106,6 +109,7 @@ impl fmt::Display for OpKind {
             SyncData => "sync data",
             SyncAll => "sync all",
             Allocate => "allocate",
+            Reserve => "reserve",
             Map => "map",
         })
     }

@@ -41,6 +41,10 @@ impl Retained {
         self.pieces.push_back((at, bytes.to_vec()));
     }
 
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.len > LIMIT
     }

@@ -1,5 +1,6 @@
 //! A segment that is not durable yet: its file, what is written, what of that is on disk.
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,20 +31,19 @@ impl SegmentFile {
         self.failed.lock().is_some()
     }
 
-    /// Goes on after a short write, with the plain call: one buffer needs no vector.
-    pub(crate) fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-        while !bytes.is_empty() {
-            match self.file.write_at(bytes, offset) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    bytes = &bytes[n..];
-                    offset += n as u64;
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+    /// Writes all of it, one call if the disk takes it.
+    pub(crate) fn write_all(&self, parts: &mut [IoSlice<'_>], offset: u64) -> std::io::Result<()> {
+        self.file.write_all_vectored_at(parts, offset)
+    }
+
+    /// Reserves space behind the end.
+    pub(super) fn reserve(&self, offset: u64, len: u64) -> std::io::Result<()> {
+        self.file.reserve(offset, len)
+    }
+
+    /// Gives back what is reserved behind the end, which is at `len`.
+    pub(super) fn release(&self, len: u64) -> std::io::Result<()> {
+        self.file.set_len(len)
     }
 
     /// Cuts the file, durably.
@@ -72,6 +72,8 @@ pub(super) struct Segment {
     /// Bytes durable, and the records in them.
     pub(super) durable: u64,
     pub(super) durable_tally: Tally,
+    /// Space is reserved up to here, or could not be.
+    pub(super) reserved: u64,
 }
 
 /// What a round that failed goes back to.
@@ -97,7 +99,7 @@ impl Segment {
         fs.sync_dir(dir).map_err(Error::io(dir))?;
         let file = Arc::new(SegmentFile::new(file, path));
         let none = Tally::default();
-        Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none })
+        Ok(Self { index, file, len: 0, tally: none, durable: 0, durable_tally: none, reserved: 0 })
     }
 
     pub(super) fn entry(&self, sealed: bool) -> LedgerEntry {
@@ -114,7 +116,8 @@ impl Segment {
             std::cmp::Ordering::Equal => (mark.position.offset, mark.tally),
             std::cmp::Ordering::Greater => (0, Tally::default()),
         };
-        (self.len, self.tally) = (len, tally);
+        // The cut has given back what lay behind it.
+        (self.len, self.tally, self.reserved) = (len, tally, 0);
         if self.durable > len {
             (self.durable, self.durable_tally) = (len, tally);
         }
