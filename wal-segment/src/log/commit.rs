@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::Compression;
 use crate::compression::{Compressor, MAX_RECORD_LEN};
 use crate::error::{Error, Position};
-use crate::log::options::LogOptions;
+use crate::log::options::{Durability, LogOptions};
 use crate::log::writer::Writer;
 
 /// The callers that wait, and who writes for them.
@@ -26,7 +26,14 @@ struct Queue {
     waiting: Vec<Arc<Slot>>,
     /// The leader's list of the round before, for its capacity.
     spare: Vec<Arc<Slot>>,
+    /// Callers in the round before.
+    last: usize,
 }
+
+/// How often a leader lets other threads run while it has fewer callers than the round before. Those whom that round
+/// acknowledged are about to come back: without waiting for them the first of them would sync alone, and the rest be a
+/// round behind. What it costs if none of them comes is far less than a sync.
+const PATIENCE: u32 = 64;
 
 /// One caller's records on the way to the log, and what became of them.
 #[derive(Debug, Default)]
@@ -83,7 +90,8 @@ impl Group {
         records: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Position, Error> {
         // Nothing to encode and nobody there: the records go from the caller's memory into the page.
-        if options.compression == Compression::None && self.lead_alone() {
+        let shared = options.durability == Durability::Always;
+        if options.compression == Compression::None && self.lead_alone(shared) {
             let outcome = writer.lock().round(|round| {
                 let mut first = None;
                 for record in records {
@@ -99,7 +107,7 @@ impl Group {
         let slot = self.idle.lock().pop().unwrap_or_default();
         let filled = slot.0.lock().staged.fill(options.compression, records);
         let outcome = match filled {
-            Ok(()) => self.commit(writer, &slot),
+            Ok(()) => self.commit(writer, &slot, shared),
             Err(e) => Err(e),
         };
         self.idle.lock().push(slot);
@@ -123,9 +131,10 @@ impl Group {
         })
     }
 
-    fn lead_alone(&self) -> bool {
+    /// `shared`: whether a round costs a sync, so that others are worth waiting for.
+    fn lead_alone(&self, shared: bool) -> bool {
         let mut queue = self.queue.lock();
-        let alone = !queue.led && queue.waiting.is_empty();
+        let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.last > 1);
         queue.led |= alone;
         alone
     }
@@ -138,7 +147,7 @@ impl Group {
         }
     }
 
-    fn commit(&self, writer: &Mutex<Writer>, slot: &Arc<Slot>) -> Result<Position, Error> {
+    fn commit(&self, writer: &Mutex<Writer>, slot: &Arc<Slot>, shared: bool) -> Result<Position, Error> {
         let mut queue = self.queue.lock();
         queue.waiting.push(slot.clone());
         while queue.led {
@@ -148,8 +157,17 @@ impl Group {
             }
         }
         queue.led = true;
+        if shared {
+            for _ in 0..PATIENCE {
+                if queue.waiting.len() >= queue.last {
+                    break;
+                }
+                MutexGuard::unlocked(&mut queue, std::thread::yield_now);
+            }
+        }
         let mut group = std::mem::take(&mut queue.spare);
         std::mem::swap(&mut group, &mut queue.waiting);
+        queue.last = group.len();
         drop(queue);
 
         lead(&mut writer.lock(), &group);
