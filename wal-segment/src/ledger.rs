@@ -74,6 +74,13 @@ impl LedgerEntry {
         })
     }
 
+    /// Compares what was found up to the segment's end: all of it if the entry is [`sealed`](Self::sealed), and else
+    /// whether less is there than was durable.
+    pub(crate) fn compare_end(&self, found: Tally) -> Result<(), FrameFault> {
+        let more = found.end >= self.offset && found.records >= self.records;
+        if !self.sealed && more { Ok(()) } else { self.compare(found) }
+    }
+
     fn encode(&self, sequence: u64) -> [u8; SLOT] {
         let mut slot = [0; SLOT];
         slot[..8].copy_from_slice(&self.segment.to_be_bytes());

@@ -25,6 +25,7 @@ use crate::error::{Damage, FrameFault, Location, ReadError};
 use crate::format::{FragmentType, PAGE};
 use crate::framer::{Frame, Tally};
 use crate::layout::SegmentRef;
+use crate::ledger::Ledger;
 use crate::reader::{READ_SIZE, Record, SegmentReader};
 
 /// How to read.
@@ -223,16 +224,23 @@ pub struct Seams {
     segment: usize,
     frontier: u64,
     zero_page: Option<u64>,
+    tally: Tally,
 }
 
 impl Seams {
+    /// What the blocks hold together that were joined since their segment began: once all of a segment's are, this is
+    /// what its [`LedgerEntry`](crate::LedgerEntry) speaks of.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// Takes the next block's end. An error if the fragments that it skipped are not those that earlier blocks read: its
     /// records are not to be used. Otherwise what stopped the reading inside it, behind the records that it gave out.
     pub fn join(&mut self, end: BlockEnd) -> Result<Option<ReadError>, ReadError> {
         if end.block.segment != self.segment {
             *self = Self { segment: end.block.segment, ..Self::default() };
         }
-        let BlockEnd { block, first, skipped_to, frontier, zero_page, error, mut location, .. } = end;
+        let BlockEnd { block, first, skipped_to, frontier, zero_page, error, mut location, tally } = end;
         let expected = (self.frontier > block.pages.start).then_some(self.frontier);
         let fits = match expected {
             // The record reaches beyond this block, or ends less than a header before its end.
@@ -254,6 +262,12 @@ impl Seams {
         }
         self.frontier = self.frontier.max(frontier);
         self.zero_page = zero_page.map(|page| self.zero_page.unwrap_or(page));
+        self.tally = Tally {
+            records: self.tally.records + tally.records,
+            chain: crc32c::crc32c_combine(self.tally.chain, tally.chain, tally.chained as usize),
+            chained: self.tally.chained + tally.chained,
+            end: self.tally.end.max(tally.end),
+        };
         Ok(error)
     }
 }
@@ -296,12 +310,53 @@ impl Seams {
 /// # Ok(())
 /// # }
 /// ```
-pub fn read<T, M, R, E>(
+pub fn read<T, M, R, E>(fs: &Fs, segments: &[SegmentRef], options: &ParallelOptions, map: M, reduce: R) -> Result<(), E>
+where
+    T: Send,
+    M: Fn(&mut Block<'_>) -> T + Sync,
+    R: FnMut(T) -> Result<(), E>,
+    E: From<ReadError>,
+{
+    read_with_ledger(fs, segments, &Ledger::default(), options, map, reduce).map(drop)
+}
+
+/// As [`read`], and compares what it read with what the ledger says was durable: pages that are zeros now, segments that
+/// were cut, or swapped, read without an error. What it misses is returned when everything is read, in the log's order;
+/// reading does not stop there. Of a segment that is not complete the ledger speaks of a beginning: only what is missing
+/// at its end is noticed.
+pub fn read_with_ledger<T, M, R, E>(
     fs: &Fs,
     segments: &[SegmentRef],
+    ledger: &Ledger,
     options: &ParallelOptions,
     map: M,
     mut reduce: R,
+) -> Result<Vec<Damage>, E>
+where
+    T: Send,
+    M: Fn(&mut Block<'_>) -> T + Sync,
+    R: FnMut(T) -> Result<(), E>,
+    E: From<ReadError>,
+{
+    let mut tallies = vec![Tally::default(); segments.len()];
+    deliver_all(fs, segments, options, &map, &mut reduce, &mut tallies)?;
+    let missed = segments.iter().zip(tallies).filter_map(|(segment, found)| {
+        let fault = ledger.get(segment.index)?.compare_end(found).err()?;
+        let dir = segment.dir().to_owned();
+        let location = Location { dir, segment: segment.index, record_start: found.end, offset: found.end };
+        Some(Damage { location, fault })
+    });
+    Ok(missed.collect())
+}
+
+/// Reads everything and leaves each segment's tally.
+fn deliver_all<T, M, R, E>(
+    fs: &Fs,
+    segments: &[SegmentRef],
+    options: &ParallelOptions,
+    map: &M,
+    reduce: &mut R,
+    tallies: &mut [Tally],
 ) -> Result<(), E>
 where
     T: Send,
@@ -311,8 +366,14 @@ where
 {
     let blocks = blocks(segments, options.block_size);
     let threads = options.threads.clamp(1, blocks.len().max(1));
+    let mut seams = Seams::default();
     if threads == 1 {
-        return read_alone(fs, segments, &blocks, &map, &mut reduce);
+        let mut reader = BlockReader::new(fs, segments);
+        return blocks.iter().try_for_each(|block| {
+            let delivered = deliver(run(&mut reader, block, map), &mut seams, reduce);
+            tallies[block.segment] = seams.tally();
+            delivered
+        });
     }
     let delivery = Delivery::new(blocks.len(), 2 * threads);
     std::thread::scope(|scope| {
@@ -322,16 +383,16 @@ where
                 let _stop = StopOnDrop(&delivery);
                 let mut reader = BlockReader::new(fs, segments);
                 while let Some(i) = delivery.claim() {
-                    delivery.put(i, run(&mut reader, &blocks[i], &map));
+                    delivery.put(i, run(&mut reader, &blocks[i], map));
                 }
             });
         }
-        let mut seams = Seams::default();
         let mut outcome = Ok(());
         while outcome.is_ok()
             && let Some(done) = delivery.take()
         {
-            outcome = deliver(done, &mut seams, &mut reduce);
+            outcome = deliver(done, &mut seams, reduce);
+            tallies[seams.segment] = seams.tally();
         }
         // Also when every block is claimed: who waits for its turn to read one would wait for ever.
         delivery.stop();
@@ -357,18 +418,6 @@ fn deliver<T, E: From<ReadError>>(
     let stopped_by = seams.join(end)?;
     reduce(result)?;
     stopped_by.map_or(Ok(()), |e| Err(e.into()))
-}
-
-fn read_alone<T, E: From<ReadError>>(
-    fs: &Fs,
-    segments: &[SegmentRef],
-    blocks: &[BlockRef],
-    map: &impl Fn(&mut Block<'_>) -> T,
-    reduce: &mut impl FnMut(T) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut reader = BlockReader::new(fs, segments);
-    let mut seams = Seams::default();
-    blocks.iter().try_for_each(|block| deliver(run(&mut reader, block, map), &mut seams, reduce))
 }
 
 /// Hands blocks out and puts their results in order; nobody runs further ahead than `ahead` blocks.

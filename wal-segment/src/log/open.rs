@@ -61,12 +61,11 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
 
     let tail = tail_start(&segments, &ledger);
     if options.check == Check::All {
-        let checkpoint = match layout::last_checkpoint(fs, dir)? {
-            Some(checkpoint) => layout::segments(fs, &checkpoint.path)?,
-            None => Vec::new(),
-        };
-        check(fs, &checkpoint)?;
-        check(fs, &segments[..tail])?;
+        if let Some(checkpoint) = layout::last_checkpoint(fs, dir)? {
+            let inner = if options.ledger { Ledger::load(fs, &checkpoint.path)? } else { Ledger::default() };
+            report.lost.extend(check(fs, &layout::segments(fs, &checkpoint.path)?, &inner, false)?);
+        }
+        report.lost.extend(check(fs, &segments[..tail], &ledger, foreign)?);
     }
     heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
     report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
@@ -106,12 +105,24 @@ fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
     open.map_or(last, |open| open.min(last))
 }
 
-fn check(fs: &Fs, segments: &[SegmentRef]) -> Result<(), Error> {
+/// Reads segments that no crash can have torn, and returns what the ledger misses in them.
+fn check(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger, foreign: bool) -> Result<Vec<Damage>, Error> {
     let all = |block: &mut parallel::Block<'_>| while block.next().is_some() {};
-    parallel::read(fs, segments, &ParallelOptions::default(), all, |()| Ok(())).map_err(|e| match e {
+    let read = parallel::read_with_ledger(fs, segments, ledger, &ParallelOptions::default(), all, |()| Ok(()));
+    let mut lost = read.map_err(|e| match e {
         ReadError::Damage(damage) => Error::Damaged(damage),
         e => e.into(),
-    })
+    })?;
+    if foreign {
+        // Shorter than it was, whole, and others have written since: the reference's repair rewrites segments.
+        let rewritten = |damage: &Damage| {
+            let index = damage.location.segment;
+            let len = segments.iter().find(|segment| segment.index == index).map_or(0, |segment| segment.len);
+            ledger.get(index).is_some_and(|entry| len < entry.offset)
+        };
+        lost.retain(|damage| !rewritten(damage));
+    }
+    Ok(lost)
 }
 
 fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
@@ -166,6 +177,8 @@ fn settle(
     if entry.is_some_and(|entry| entry.sealed) {
         return file.sync_all().map_err(Error::io(path));
     }
+    // What its writer had reserved behind the end goes back to the disk.
+    file.set_len(scan.segment.len).map_err(Error::io(path))?;
     let durable = entry.map_or(0, |entry| entry.offset);
     write_again(&*file, durable, scan.segment.len).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
