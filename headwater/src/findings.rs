@@ -1,6 +1,7 @@
 //! Everything that is wrong with a data directory, layer by layer, in one form.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -55,28 +56,62 @@ impl Finding {
 }
 
 /// Looks at all of `dir`: log, checkpoint, out-of-order log, chunk files, snapshot, blocks' metadata. `progress` is told of bytes.
-pub(crate) fn find(fs: &Fs, dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<Finding>> {
+pub(crate) fn find(fs: &Fs, dir: &Path, mut progress: impl FnMut(u64)) -> Result<(Vec<Finding>, Vec<Looked>)> {
     let mut findings = Vec::new();
+    let mut looked = Vec::new();
     for log in ["wal", "wbl"].map(|name| dir.join(name)) {
         if fs.dir_exists(&log)? {
-            findings.extend(verify::verify(fs, &log)?.iter().map(|finding| of_log(dir, finding)));
+            findings.extend(verify::verify_judged(fs, &log, &undecodable)?.iter().map(|finding| of_log(dir, finding)));
         }
     }
     let parts = source::data_dir(fs, dir)?;
     let mut references = References::default();
     for (index, part) in parts.iter().enumerate() {
         references.part = index;
-        records(fs, part, &mut references, &mut findings, &mut progress)?;
+        let records = records(fs, part, &mut references, &mut findings, &mut progress)?;
+        let path = part.prefix.trim_end_matches('/').to_owned();
+        looked.push(Looked {
+            path,
+            files: part.segments.len(),
+            sort: "segments",
+            bytes: part.bytes(),
+            found: records,
+            of: "records",
+        });
     }
     references.report(&parts, &mut findings);
-    chunk_files(fs, dir, &references, &mut findings)?;
+    looked.extend(chunk_files(fs, dir, &references, &mut findings)?);
     snapshots::find(fs, dir, &mut findings)?;
     if let Err(error) = data_dir::blocks(fs, dir) {
         let (prometheus, repair) = ("refuses to start".into(), "nothing; move the block away yourself".into());
         let path = dir.display().to_string();
         findings.push(Finding { path, offset: None, problem: error.to_string(), prometheus, repair, note: false });
     }
-    Ok(findings)
+    Ok((findings, looked))
+}
+
+/// What was looked at: one directory of files.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    path: String,
+    files: usize,
+    sort: &'static str,
+    bytes: u64,
+    /// Records or chunks that could be read.
+    found: u64,
+    of: &'static str,
+}
+
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, files, sort, bytes, found, of } = self;
+        write!(f, "{path}: {files} {sort}, {bytes} bytes, {found} {of}")
+    }
+}
+
+/// Why a sound record of a log can't be decoded, if it can't. Of records of an unknown kind nothing is known.
+pub(crate) fn undecodable(record: &[u8]) -> Option<String> {
+    Record::decode(record).err().map(|error| error.to_string())
 }
 
 fn of_log(dir: &Path, finding: &verify::Finding) -> Finding {
@@ -142,48 +177,40 @@ impl References {
     }
 }
 
-/// Decodes every record that can be framed; what cannot be framed is found elsewhere.
+/// Decodes every record that can be framed, and says how many; what cannot be framed is found elsewhere.
 fn records(
     fs: &Fs,
     part: &LogPart,
     references: &mut References,
     findings: &mut Vec<Finding>,
     progress: &mut impl FnMut(u64),
-) -> Result<()> {
+) -> Result<u64> {
+    let mut found = 0;
     let walked = source::walk(fs, part, |step| {
         let Step::Record(record) = step else { return Ok(ControlFlow::Continue(())) };
         progress(record.stored.len() as u64);
-        let bad = match Record::decode(record.bytes) {
-            Ok(decoded) => {
-                references.take(&decoded);
-                None
-            }
-            Err(error) => {
-                Some((error.to_string(), "deletes this record and all behind it", "nothing yet: the record stays"))
-            }
-        };
-        let unknown = || match Kind::of_record(record.bytes) {
-            Some(_) => None,
-            None => Some(("a record of no known kind".to_owned(), "ignores it", "nothing")),
-        };
-        let note = bad.is_none();
-        if let Some((problem, prometheus, repair)) = bad.or_else(unknown) {
+        found += 1;
+        // One that can't be decoded is found with the damage.
+        if let Ok(decoded) = Record::decode(record.bytes) {
+            references.take(&decoded);
+        }
+        if Kind::of_record(record.bytes).is_none() {
             findings.push(Finding {
                 path: format!("{}{}", part.prefix, layout::segment_name(record.position.segment)),
                 offset: Some(record.position.offset),
-                problem,
-                prometheus: prometheus.into(),
-                repair: repair.into(),
-                note,
+                problem: "a record of no known kind".into(),
+                prometheus: "ignores it".into(),
+                repair: "nothing".into(),
+                note: true,
             });
         }
         Ok(ControlFlow::Continue(()))
     })?;
     debug_assert!(walked.is_continue(), "nothing ends the walk");
-    Ok(())
+    Ok(found)
 }
 
-fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<Finding>) -> Result<()> {
+fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<Finding>) -> Result<Option<Looked>> {
     let (files, report) = ChunkFiles::open_read_only(fs.clone(), &dir.join("chunks_head"))?;
     let last = report.files.last().map_or(0, |file| file.number);
     let mut chunks = Vec::new();
@@ -215,6 +242,14 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
             note: false,
         });
     }
+    let looked = Looked {
+        path: "chunks_head".into(),
+        files: report.files.len(),
+        sort: "files",
+        bytes: report.files.iter().map(|file| file.len).sum(),
+        found: chunks.len() as u64,
+        of: "chunks",
+    };
     for meta in chunks {
         let path = format!("chunks_head/{}", files::file_name(meta.chunk_ref.file));
         let mut finding = |problem: String, prometheus: &str, note: bool| {
@@ -239,7 +274,7 @@ fn chunk_files(fs: &Fs, dir: &Path, references: &References, findings: &mut Vec<
             Err(error) => finding(error.to_string(), "fails queries that need it", false),
         }
     }
-    Ok(())
+    Ok((looked.files > 0).then_some(looked))
 }
 
 /// What Prometheus 3.14 makes of damage in a chunk file.

@@ -118,13 +118,42 @@ fn damage_ends_reading_or_is_passed_over() {
 fn verify_says_what_prometheus_would_do() {
     let dir = golden("none");
     let clean = on(dir.path(), &["verify"]);
-    assert_eq!((clean.code, &*clean.out), (0, ""));
+    assert_eq!(clean.code, 0, "{}", clean.out);
+    let says = ["looked at wal: 2 segments, ", "looked at chunks_head: ", " chunks\n", "\nsound: nothing is wrong\n"];
+    says.iter().for_each(|part| assert!(clean.out.contains(part), "no {part:?} in {}", clean.out));
+    let clean = on(dir.path(), &["verify", "--json"]);
+    assert_eq!((clean.code, &*clean.out), (0, ""), "as JSON only what is wrong");
     flip(&dir.path().join("wal/00000000"), 40_000);
     let ran = on(dir.path(), &["verify", "--json"]);
     assert_eq!(ran.code, 1);
     let finding: serde_json::Value = serde_json::from_str(ran.out.lines().next().unwrap()).unwrap();
     assert_eq!(finding["path"], "wal/00000000");
     assert!(finding["prometheus"].as_str().unwrap().contains("deletes"), "{finding}");
+}
+
+#[test]
+fn a_record_that_does_not_decode_is_found_and_goes_to_quarantine() {
+    let dir = golden("none");
+    let wal = dir.path().join("wal");
+    let fs: tsdb_vfs::Fs = std::sync::Arc::new(tsdb_vfs::RealFs::new());
+    let (log, _) = wal_segment::Log::open(fs, &wal, wal_segment::LogOptions::default()).unwrap();
+    // A series record whose one entry ends in the middle.
+    let place = log.append([[1_u8, 0, 0, 0, 0].as_slice()]).unwrap();
+    log.close().unwrap();
+    let place = format!("wal/{place}");
+
+    let ran = on(dir.path(), &["verify"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    let finding = ran.out.lines().find(|line| line.starts_with(&place)).expect("its place");
+    assert!(finding.contains("can be decoded") && finding.contains("deletes the segment from here on"), "{finding}");
+    assert!(ran.out.ends_with("\n1 thing is wrong\n"), "{}", ran.out);
+
+    let ran = on(dir.path(), &["repair", "--apply"]);
+    assert!(ran.out.contains(&format!("{place}: leave a record to quarantine")), "{}", ran.out);
+    assert!(ran.out.contains("original kept: wal/quarantine/"), "{}", ran.out);
+    assert_eq!(on(dir.path(), &["verify"]).code, 0);
+    let dumped = on(dir.path(), &["dump"]);
+    assert!(dumped.code == 0 && dumped.out == golden_dump(), "nothing else is gone: {}", dumped.err);
 }
 
 #[test]

@@ -111,6 +111,12 @@ pub enum FrameFault {
         /// What the decoder or the cap says.
         reason: DecompressFault,
     },
+    /// A sound record that its reader can't use.
+    #[error("expected a record that can be decoded: {reason}")]
+    Unusable {
+        /// What the reader says.
+        reason: String,
+    },
     /// The segment ends inside a header, a fragment, or between two fragments of a record.
     #[error("expected {expected}, found the end of the segment")]
     Torn {

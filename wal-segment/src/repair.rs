@@ -12,12 +12,13 @@
 //! then names that do not belong, gaps, snapshots, and last the ledger
 //! ```
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use tsdb_vfs::Fs;
 
 use crate::compression::Decompressor;
-use crate::error::{Error, ReadError};
+use crate::error::{Error, FrameFault, ReadError};
 use crate::frame::frame;
 use crate::framer::Tally;
 use crate::layout::{self, LEDGER_NAME, SegmentRef, segment_name};
@@ -25,7 +26,7 @@ use crate::ledger::{Ledger, LedgerEntry, LedgerWriter};
 use crate::quarantine;
 use crate::salvage::{DamagedRange, Found, SalvageSegment};
 use crate::scan::Scan;
-use crate::verify::{Finding, Problem, Remedy, Survey};
+use crate::verify::{Finding, Judge, Problem, Remedy, Survey};
 
 /// A gap of more segments is not filled: a stray number in a name must not make millions of files.
 const MAX_GAP: u64 = 10_000;
@@ -100,7 +101,13 @@ pub struct Report {
 
 /// Says what is to be done about everything that is wrong in the log at `dir`.
 pub fn plan(fs: &Fs, dir: &Path) -> Result<Plan, Error> {
-    let survey = Survey::take(fs, dir)?;
+    plan_judged(fs, dir, &|_| None)
+}
+
+/// As [`plan`]; a record that `judge` has something against is left out of its segment's copy like damage, with its place
+/// among the [`Action::Rewrite`]'s. It stays in the original, which goes to quarantine.
+pub fn plan_judged(fs: &Fs, dir: &Path, judge: &Judge<'_>) -> Result<Plan, Error> {
+    let survey = Survey::take(fs, dir, judge)?;
     let mut actions: Vec<_> = survey.damaged.iter().map(|scan| mend(scan, &survey, dir)).collect();
     for finding in &survey.findings {
         match (&finding.problem, finding.remedy) {
@@ -191,7 +198,7 @@ pub fn apply(fs: &Fs, plan: Plan) -> Result<Report, Error> {
 fn step(fs: &Fs, dir: &Path, action: &Action, ledger: &mut Ledger, report: &mut Report) -> Result<(), Error> {
     match action {
         Action::Rewrite { segment, damage, lost, .. } => {
-            let (kept, tally) = rewrite(fs, dir, segment)?;
+            let (kept, tally) = rewrite(fs, dir, segment, damage)?;
             report.quarantined.push(kept);
             report.lost_bytes += damage.iter().map(|range| range.to - range.from).sum::<u64>();
             report.lost_records += lost.unwrap_or(0);
@@ -235,27 +242,34 @@ fn retire_ledger(fs: &Fs, dir: &Path, checkpoint: &Path, report: &mut Report) ->
     Ok(())
 }
 
-fn rewrite(fs: &Fs, dir: &Path, segment: &SegmentRef) -> Result<(PathBuf, Tally), Error> {
+fn rewrite(fs: &Fs, dir: &Path, segment: &SegmentRef, damage: &[DamagedRange]) -> Result<(PathBuf, Tally), Error> {
     let len = fs.metadata(&segment.path).map_err(Error::io(&segment.path))?.len;
     let kept = quarantine::keep_range(fs, dir, &segment.path, 0, len)?;
     let copy = PathBuf::from(format!("{}.salvage", segment.path.display()));
     if fs.exists(&copy).map_err(Error::io(&copy))? {
         fs.remove_file(&copy).map_err(Error::io(&copy))?;
     }
-    let tally = salvage_into(fs, segment, &copy)?;
+    let tally = salvage_into(fs, segment, &copy, damage)?;
     fs.rename(&copy, &segment.path).map_err(Error::io(&copy))?;
     fs.sync_dir(segment.dir()).map_err(Error::io(segment.dir()))?;
     Ok((kept, tally))
 }
 
-/// Writes every sound record of `segment`, in its stored form, to a new file and makes that durable.
-fn salvage_into(fs: &Fs, segment: &SegmentRef, copy: &Path) -> Result<Tally, Error> {
+/// Writes every sound record of `segment` that nobody has something against, in its stored form, to a new file and makes
+/// that durable.
+fn salvage_into(fs: &Fs, segment: &SegmentRef, copy: &Path, damage: &[DamagedRange]) -> Result<Tally, Error> {
     let file = fs.create_new(copy).map_err(Error::io(copy))?;
+    let unusable: HashSet<u64> = damage
+        .iter()
+        .filter(|range| matches!(range.damage.fault, FrameFault::Unusable { .. }))
+        .map(|range| range.from)
+        .collect();
     let mut reader = SalvageSegment::open(fs, segment.clone())?;
     let mut decompressor = Decompressor::default();
     let (mut out, mut written, mut offset, mut tally) = (Vec::new(), 0, 0, Tally::default());
     while let Some(found) = reader.next()? {
         if let Found::Frame(found) = found
+            && !unusable.contains(&found.start)
             && let Ok(record) = reader.reader.record(&found, &mut decompressor)
         {
             frame(&mut out, &mut offset, &mut tally, record.stored, record.compression, record.checksum);

@@ -26,7 +26,7 @@ pub(crate) fn resume_in_page(page: &[u8], at: usize, fault: &FrameFault) -> usiz
         | FrameFault::Checksum { .. }
         | FrameFault::Padding { .. }
         | FrameFault::Torn { .. } => search(page, at),
-        FrameFault::Decompress { .. } | FrameFault::Ledger { .. } => page.len(),
+        FrameFault::Decompress { .. } | FrameFault::Ledger { .. } | FrameFault::Unusable { .. } => page.len(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::framer::{Frame, Tally};
 use crate::layout::SegmentRef;
 use crate::ledger::LedgerEntry;
 use crate::salvage::{DamagedRange, Found, SalvageSegment};
+use crate::verify::Judge;
 
 /// Bytes that a disk writes as one.
 const SECTOR: u64 = 512;
@@ -34,7 +35,17 @@ pub(crate) struct Scan {
 impl Scan {
     /// Reads a segment, every checksum and every compressed record.
     pub(crate) fn run(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
-        Self::run_with(fs, segment, entry, u64::MAX)
+        Self::run_with(fs, segment, entry, u64::MAX, &|_| None)
+    }
+
+    /// As [`run`](Self::run); a record that `judge` has something against counts as damaged.
+    pub(crate) fn run_judged(
+        fs: &Fs,
+        segment: &SegmentRef,
+        entry: Option<LedgerEntry>,
+        judge: &Judge<'_>,
+    ) -> Result<Self, ReadError> {
+        Self::run_with(fs, segment, entry, u64::MAX, judge)
     }
 
     /// As [`run`](Self::run), of a segment that a crash may have torn: an empty record that is half a header counts as
@@ -42,10 +53,16 @@ impl Scan {
     /// rest of a short write, which did not, reads as a whole record of no bytes.
     pub(crate) fn run_torn(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
         let durable = entry.map_or(0, |entry| if entry.sealed { u64::MAX } else { entry.offset });
-        Self::run_with(fs, segment, entry, durable)
+        Self::run_with(fs, segment, entry, durable, &|_| None)
     }
 
-    fn run_with(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>, torn_from: u64) -> Result<Self, ReadError> {
+    fn run_with(
+        fs: &Fs,
+        segment: &SegmentRef,
+        entry: Option<LedgerEntry>,
+        torn_from: u64,
+        judge: &Judge<'_>,
+    ) -> Result<Self, ReadError> {
         let mut reader = SalvageSegment::open(fs, segment.clone())?;
         let mut decompressor = Decompressor::default();
         let mut scan = Self {
@@ -76,10 +93,16 @@ impl Scan {
             }
             let range = match found {
                 Found::Damage(range) => Err(range),
-                Found::Frame(frame) => match reader.reader.record(&frame, &mut decompressor) {
-                    Ok(_) => Ok(()),
-                    Err(damage) => Err(DamagedRange { damage, from: frame.start, to: frame.end }),
-                },
+                Found::Frame(frame) => {
+                    let unusable = |reason| {
+                        let fault = FrameFault::Unusable { reason };
+                        reader.reader.damage(frame.start, frame.start, fault)
+                    };
+                    let record = reader.reader.record(&frame, &mut decompressor);
+                    record
+                        .and_then(|record| judge(record.bytes).map_or(Ok(()), |reason| Err(unusable(reason))))
+                        .map_err(|damage| DamagedRange { damage, from: frame.start, to: frame.end })
+                }
             };
             match range {
                 Err(range) => scan.damage.push(range),

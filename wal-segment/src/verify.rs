@@ -12,7 +12,7 @@ use tsdb_vfs::{DirEntry, FileKind, Fs};
 
 use crate::error::{Damage, FrameFault, ReadError};
 use crate::layout::{self, CHECKPOINT_PREFIX, SegmentRef, parse_segment_name};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerEntry};
 use crate::salvage::DamagedRange;
 use crate::scan::Scan;
 
@@ -152,9 +152,18 @@ impl fmt::Display for Remedy {
     }
 }
 
+/// Says why a sound record can't be used, if it can't: what is in records is for a layer that knows their format. Given to
+/// [`verify_judged`] and [`repair::plan_judged`](crate::repair::plan_judged) such a record counts as damaged.
+pub type Judge<'a> = dyn Fn(&[u8]) -> Option<String> + 'a;
+
 /// Looks at a log's directory: names, segments, the last checkpoint, the ledger. Findings come in the log's order.
 pub fn verify(fs: &Fs, dir: &Path) -> Result<Vec<Finding>, ReadError> {
-    let survey = Survey::take(fs, dir)?;
+    verify_judged(fs, dir, &|_| None)
+}
+
+/// As [`verify`]; records that `judge` has something against are findings, too.
+pub fn verify_judged(fs: &Fs, dir: &Path, judge: &Judge<'_>) -> Result<Vec<Finding>, ReadError> {
+    let survey = Survey::take(fs, dir, judge)?;
     Ok(survey.findings)
 }
 
@@ -169,8 +178,16 @@ pub(crate) struct Survey {
     pub(crate) ledger: Ledger,
 }
 
+/// One directory of segments: the log's, or a checkpoint's.
+struct Looked<'a> {
+    fs: &'a Fs,
+    judge: &'a Judge<'a>,
+    ledger: &'a Ledger,
+    in_checkpoint: bool,
+}
+
 impl Survey {
-    pub(crate) fn take(fs: &Fs, dir: &Path) -> Result<Self, ReadError> {
+    pub(crate) fn take(fs: &Fs, dir: &Path, judge: &Judge<'_>) -> Result<Self, ReadError> {
         let entries = fs.list(dir).map_err(ReadError::io(dir))?;
         let ledger = Ledger::load(fs, dir)?;
         let checkpoint = layout::last_checkpoint(fs, dir)?;
@@ -185,12 +202,13 @@ impl Survey {
                     survey.not_a_file(checkpoint.path.join(&entry.name), entry.kind);
                 }
             }
-            survey.segments(fs, &layout::segments(fs, &checkpoint.path)?, &inner, None, true);
+            let segments = layout::segments(fs, &checkpoint.path)?;
+            survey.segments(&Looked { fs, judge, ledger: &inner, in_checkpoint: true }, &segments, None);
         }
         survey.segments = layout::segments(fs, dir)?;
         let segments = survey.segments.clone();
         let ledger = survey.ledger.clone();
-        survey.segments(fs, &segments, &ledger, survey.checkpoint, false);
+        survey.segments(&Looked { fs, judge, ledger: &ledger, in_checkpoint: false }, &segments, survey.checkpoint);
         Ok(survey)
     }
 
@@ -228,14 +246,8 @@ impl Survey {
         }
     }
 
-    fn segments(
-        &mut self,
-        fs: &Fs,
-        segments: &[SegmentRef],
-        ledger: &Ledger,
-        checkpoint: Option<u64>,
-        in_checkpoint: bool,
-    ) {
+    fn segments(&mut self, at: &Looked<'_>, segments: &[SegmentRef], checkpoint: Option<u64>) {
+        let ledger = at.ledger;
         let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|n| n < last.index));
         let mut before = checkpoint;
         for (i, segment) in segments.iter().enumerate() {
@@ -255,8 +267,8 @@ impl Survey {
                 self.add(&segment.path, None, Problem::Foreign, Reference::Ignores, Remedy::Nothing);
             }
             let later = (segments.len() - 1 - i) as u64;
-            let ledger = if duplicate { &Ledger::default() } else { ledger };
-            self.scan(fs, segment, ledger, foreign, later, in_checkpoint);
+            let entry = if duplicate { None } else { ledger.get(segment.index) };
+            self.scan(at, segment, entry, foreign, later);
         }
     }
 
@@ -270,9 +282,8 @@ impl Survey {
         }
     }
 
-    fn scan(&mut self, fs: &Fs, segment: &SegmentRef, ledger: &Ledger, foreign: bool, later: u64, in_checkpoint: bool) {
-        let entry = ledger.get(segment.index);
-        let scan = match Scan::run(fs, segment, entry) {
+    fn scan(&mut self, at: &Looked<'_>, segment: &SegmentRef, entry: Option<LedgerEntry>, foreign: bool, later: u64) {
+        let scan = match Scan::run_judged(at.fs, segment, entry, at.judge) {
             Ok(scan) => scan,
             // Said already, by its name.
             Err(ReadError::Io { source, .. }) if tsdb_vfs::is_not_regular(&source) => return,
@@ -286,7 +297,7 @@ impl Survey {
             }
         };
         for range in &scan.damage {
-            let reference = match in_checkpoint {
+            let reference = match at.in_checkpoint {
                 _ if is_silent(&range.damage.fault) => Reference::Silent,
                 true => Reference::DeletesTheLog,
                 false => Reference::DeletesWhatFollows { segments: later },

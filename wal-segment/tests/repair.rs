@@ -9,7 +9,7 @@ use tsdb_vfs::crash::Enumerator;
 use tsdb_vfs::{Fs, Journal, Scenario, SimFs, Vfs};
 use wal_segment::layout::{checkpoint_name, segment_name};
 use wal_segment::repair::{self, Action};
-use wal_segment::verify::{Problem, Reference, verify};
+use wal_segment::verify::{Problem, Reference, verify, verify_judged};
 use wal_segment::{Compression, Item, Log, LogOptions, LogReader, PAGE_SIZE, SalvageReader};
 
 const DIR: &str = "/data/wal";
@@ -61,6 +61,46 @@ fn salvaged(fs: &Fs) -> Vec<Vec<u8>> {
         }
     }
     records
+}
+
+/// Records that somebody who knows their format can't use go with the original, and nothing else does.
+#[test]
+fn what_the_caller_can_not_decode_goes_to_quarantine() {
+    const SEED: u64 = 21;
+    let mut rng = StdRng::seed_from_u64(SEED);
+    let bad = |bytes: &[u8]| bytes.first().is_some_and(|byte| byte % 16 == 3).then(|| "it begins with 3".to_owned());
+    let mut left_out = 0;
+    for compression in CODECS {
+        let (disk, fs) = disk();
+        let written = write(&fs, Path::new(DIR), compression, &mut rng, 60);
+        let (unusable, usable): (Vec<_>, Vec<_>) = written.into_iter().partition(|record| bad(record).is_some());
+        left_out += unusable.len();
+        assert!(verify(&fs, Path::new(DIR)).unwrap().is_empty());
+        let found = verify_judged(&fs, Path::new(DIR), &bad).unwrap();
+        assert_eq!(found.len(), unusable.len());
+        assert!(found.iter().all(|finding| finding.problem.to_string().contains("it begins with 3")));
+
+        let plan = repair::plan_judged(&fs, Path::new(DIR), &bad).unwrap();
+        let before = disk.fingerprint();
+        assert!(plan.actions.iter().all(|action| matches!(action, Action::Rewrite { .. })));
+        assert_eq!(disk.fingerprint(), before, "a plan changes nothing");
+        let originals: Vec<_> = plan
+            .actions
+            .iter()
+            .map(|action| match action {
+                Action::Rewrite { segment, .. } => fs.read(&segment.path).unwrap(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let report = repair::apply(&fs, plan).unwrap();
+        assert_eq!(report.lost_records, unusable.len() as u64);
+        assert!(strictly(&fs, Path::new(DIR)).unwrap() == usable, "{compression}");
+        let kept: Vec<_> = report.quarantined.iter().map(|path| fs.read(path).unwrap()).collect();
+        assert!(originals.iter().all(|original| kept.contains(original)), "originals are kept whole");
+        assert!(repair::plan_judged(&fs, Path::new(DIR), &bad).unwrap().actions.is_empty());
+    }
+    println!("seed {SEED}: {left_out} records left out");
+    assert!(left_out > 5, "{left_out}");
 }
 
 fn segment(index: u64) -> PathBuf {

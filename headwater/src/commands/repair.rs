@@ -15,13 +15,13 @@ use tsdb_head::data_dir;
 use tsdb_model::SeriesRef;
 use tsdb_vfs::Fs;
 use wal_format::{Record, RecordEntries};
-use wal_segment::layout;
 use wal_segment::repair::{self as log_repair, Action as LogAction};
+use wal_segment::{FrameFault, layout};
 
 use crate::chunk_repair::{self, Action as ChunkAction};
 use crate::context::Context;
 use crate::exit;
-use crate::findings::relative;
+use crate::findings::{self, relative};
 use crate::interrupt::Interrupt;
 use crate::output::Out;
 use crate::source::{self, Role, Step};
@@ -87,10 +87,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
 }
 
 fn repair_log(fs: &Fs, dir: &Path, log: &Path, apply: bool, outcome: &mut Outcome) -> Result<()> {
-    let plan = log_repair::plan(fs, log)?;
+    let plan = log_repair::plan_judged(fs, log, &findings::undecodable)?;
     for action in &plan.actions {
         outcome.steps.push(describe(dir, log, action));
-        if let LogAction::Rewrite { damage, lost, .. } = action {
+        if let LogAction::Rewrite { segment, damage, lost, .. } = action {
+            for range in damage.iter().filter(|range| matches!(range.damage.fault, FrameFault::Unusable { .. })) {
+                let (path, fault) = (relative(dir, &segment.path), &range.damage.fault);
+                outcome.steps.push(format!("{path}:{}: leave a record to quarantine: {fault}", range.from));
+            }
             outcome.loss.log_bytes += damage.iter().map(|range| range.to - range.from).sum::<u64>();
             outcome.loss.records_known += lost.unwrap_or(0);
         }

@@ -1,4 +1,5 @@
-//! `verify DIR`: every frame, checksum, record, chunk and cross-reference; a line for each thing that is wrong.
+//! `verify DIR`: every frame, checksum, record, chunk and cross-reference; a line for each thing that is wrong, then what was
+//! looked at. As JSON the findings alone, one a line.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,12 +27,12 @@ pub(crate) struct Args {
 /// Prints the findings.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
     source::require_data_dir(&context.fs, &args.dir)?;
-    let findings = source::start_over_if_truncated(context, &args.dir, || {
+    let (findings, looked) = source::start_over_if_truncated(context, &args.dir, || {
         let total = source::data_dir(&context.fs, &args.dir)?.iter().map(LogPart::bytes).sum();
         let bar = Progress::bytes(context, "verify", total);
-        let findings = findings::find(&context.fs, &args.dir, |bytes| bar.add(bytes))?;
+        let found = findings::find(&context.fs, &args.dir, |bytes| bar.add(bytes))?;
         bar.finish();
-        Ok(findings)
+        Ok(found)
     })?;
     let mut out = Out::new();
     for finding in &findings {
@@ -44,8 +45,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode> {
             writeln!(out, "{}{}", finding.place(), finding.what())?;
         }
     }
-    out.finish()?;
     let wrong = findings.iter().filter(|finding| !finding.note).count();
-    context.say(if wrong == 0 { "nothing wrong".to_owned() } else { format!("{wrong} things wrong") });
+    if !args.json {
+        looked.iter().try_for_each(|part| writeln!(out, "looked at {part}"))?;
+        match wrong {
+            0 => writeln!(out, "sound: nothing is wrong")?,
+            1 => writeln!(out, "1 thing is wrong")?,
+            _ => writeln!(out, "{wrong} things are wrong")?,
+        }
+    }
+    out.finish()?;
     Ok(exit::findings_if(wrong > 0))
 }
