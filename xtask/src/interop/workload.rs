@@ -3,10 +3,11 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngCore};
+use tsdb_model::histogram::{Histogram, Span};
 use tsdb_model::labels::Labels;
 
 use super::Coverage;
-use super::entry::Entry;
+use super::entry::{Entry, Value};
 
 /// The compressions of a log, as both sides name them.
 pub(crate) const COMPRESSIONS: [&str; 3] = ["none", "snappy", "zstd"];
@@ -14,8 +15,18 @@ pub(crate) const COMPRESSIONS: [&str; 3] = ["none", "snappy", "zstd"];
 /// Scrapes of a set of series whose clock goes on from call to call, so that a directory can be continued.
 pub(crate) struct Scrapes {
     series: Vec<(Labels, Shape, f64)>,
+    histograms: Vec<(Labels, HistogramShape, Histogram)>,
     /// Time of the next scrape, ms since the epoch.
     now: i64,
+}
+
+/// What kind of histograms a series has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum HistogramShape {
+    Integer,
+    Float,
+    CustomBuckets,
+    FloatCustomBuckets,
 }
 
 /// How a series' values go.
@@ -41,7 +52,33 @@ impl Scrapes {
             let shape = *[Shape::Counter, Shape::Gauge, Shape::Constant, Shape::Wild].choose(rng).expect("not empty");
             (labels(rng, n), shape, f64::from(rng.random_range(0..1000_u32)))
         });
-        Self { series: series.collect(), now: rng.random_range(0..1_700_000_000_000) }
+        Self { series: series.collect(), histograms: Vec::new(), now: rng.random_range(0..1_700_000_000_000) }
+    }
+
+    /// The same with some series of histograms of every kind, which only count: their layouts stay as they are.
+    pub(crate) fn and_histograms(mut self, rng: &mut StdRng) -> Self {
+        use HistogramShape::{CustomBuckets, Float, FloatCustomBuckets, Integer};
+        let shapes = [Integer, Float, CustomBuckets, FloatCustomBuckets];
+        for n in 0..rng.random_range(1..9_usize) {
+            let shape = shapes[n % 4];
+            let custom = matches!(shape, CustomBuckets | FloatCustomBuckets);
+            let length = rng.random_range(1..12_u32);
+            let mut h = Histogram {
+                schema: if custom { -53 } else { rng.random_range(-4..=8) },
+                positive_spans: vec![Span { offset: 0, length }],
+                positive_buckets: vec![0; length as usize],
+                ..Histogram::default()
+            };
+            if custom {
+                h.custom_values = (0..length).map(f64::from).collect();
+            } else {
+                h.zero_threshold = 0.001;
+                h.negative_spans = vec![Span { offset: -2, length: 1 }];
+                h.negative_buckets = vec![0];
+            }
+            self.histograms.push((Labels::from_pairs([("__name__", "h"), ("number", &n.to_string())]), shape, h));
+        }
+        self
     }
 
     /// `count` scrapes, each one commit. Series miss scrapes, go stale, and new ones come.
@@ -86,6 +123,28 @@ impl Scrapes {
             };
             scrape.push(Entry::float(labels.clone(), now, v));
         }
+        for (labels, shape, h) in &mut self.histograms {
+            if rng.random_ratio(1, 30) {
+                continue;
+            }
+            let at = rng.random_range(0..h.positive_buckets.len());
+            let more = rng.random_range(0..9_i64);
+            h.positive_buckets[at] += more;
+            if let Some(next) = h.positive_buckets.get_mut(at + 1) {
+                // Deltas.
+                *next -= more;
+            }
+            h.count += more as u64;
+            h.sum += more as f64 * 0.3;
+            let (name, value) = match shape {
+                HistogramShape::Integer => ("histogram", Value::Histogram(h.clone())),
+                HistogramShape::Float => ("float histogram", Value::FloatHistogram(h.to_float())),
+                HistogramShape::CustomBuckets => ("custom buckets", Value::Histogram(h.clone())),
+                HistogramShape::FloatCustomBuckets => ("float custom buckets", Value::FloatHistogram(h.to_float())),
+            };
+            coverage.hit(name);
+            scrape.push(Entry { labels: labels.clone(), t: now, st: 0, value });
+        }
         coverage.add("samples", scrape.len() as u64);
         coverage.hit("commits");
         scrape
@@ -106,6 +165,9 @@ fn wild(rng: &mut StdRng, coverage: &mut Coverage) -> f64 {
     coverage.hit(case);
     f64::from_bits(bits)
 }
+
+/// The kinds of histograms of [`Scrapes::and_histograms`].
+pub(crate) const HISTOGRAMS: [&str; 4] = ["histogram", "float histogram", "custom buckets", "float custom buckets"];
 
 /// What [`Scrapes`] produces sooner or later, and a row over whole directories must have seen.
 pub(crate) fn require(coverage: &mut Coverage, at_least: u64) {

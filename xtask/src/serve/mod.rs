@@ -205,10 +205,16 @@ fn append(head: &Head, payload: &[u8], per_commit: usize, kill_micros: Option<u6
 }
 
 fn append_one(appender: &mut tsdb_head::Appender, entry: &Entry) -> Result<(), AppendError> {
-    match &entry.value {
-        entry::Value::Float(v) => appender.append_with_start(None, &entry.labels, entry.st, entry.t, *v).map(drop),
-        other => panic!("the head does not take {other:?} yet"),
-    }
+    let Entry { labels, t, st, value } = entry;
+    let taken = match value {
+        entry::Value::Float(v) => appender.append_with_start(None, labels, *st, *t, *v),
+        entry::Value::Histogram(h) => appender.append_histogram(None, labels, *st, *t, h.clone()),
+        entry::Value::FloatHistogram(h) => appender.append_float_histogram(None, labels, *st, *t, h.clone()),
+        other @ (entry::Value::Exemplar { .. } | entry::Value::Metadata { .. }) => {
+            panic!("the head does not take {other:?} yet")
+        }
+    };
+    taken.map(drop)
 }
 
 /// The reason by the name that `interop/dir.go` has for it.

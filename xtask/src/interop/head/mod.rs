@@ -1,19 +1,26 @@
 //! The head: random programs on the reference's and on ours, in step.
 
+mod late;
 mod samples;
 mod sides;
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tsdb_model::CounterResetHint;
+use tsdb_vfs::RealFs;
+use wal_segment::{Item, SalvageReader};
 
 use super::dir::compare;
 use super::entry::{Entry, Value};
 use super::workload::COMPRESSIONS;
 use super::{Coverage, Row, Session};
+use late::Late;
 use samples::Samples;
 use sides::{Ours, Setup, Side, Theirs};
 
@@ -25,7 +32,7 @@ pub(super) const ROWS: &[Row] = &[Row {
 
 const STEPS: usize = 220;
 
-const REQUIRED: [&str; 25] = [
+const REQUIRED: [&str; 41] = [
     "accepted",
     "out of order",
     "out of bounds",
@@ -51,6 +58,24 @@ const REQUIRED: [&str; 25] = [
     "chunk XOR2",
     "chunk histogramST",
     "chunk floathistogramST",
+    // Kinds of records that a reopen reads from either log.
+    "tag 1",
+    "tag 2",
+    "tag 7",
+    "tag 8",
+    "tag 9",
+    "tag 10",
+    "tag 11",
+    "tag 12",
+    "tag 13",
+    // Why chunks ended.
+    "cut: samples",
+    "cut: bytes",
+    "cut: chunk range",
+    "cut: encoding",
+    "cut: counter reset",
+    "cut: histogram bytes",
+    "cut: histogram layout",
 ];
 
 fn programs(session: &mut Session) -> Result<()> {
@@ -90,6 +115,7 @@ struct Program<'a> {
     next: u32,
     /// What lies before this time may be there or not: how much of it a log still holds depends on its segments' ends.
     truncated: Option<i64>,
+    late: Late,
 }
 
 impl<'a> Program<'a> {
@@ -103,19 +129,25 @@ impl<'a> Program<'a> {
             open: Vec::new(),
             next: 0,
             truncated: None,
+            late: Late::default(),
         })
     }
 
     fn run(mut self, rng: &mut StdRng, coverage: &mut Coverage) -> Result<()> {
         for step in 0..STEPS {
-            self.step(rng, coverage).with_context(|| format!("step {step}"))?;
+            if self.step(rng, coverage).with_context(|| format!("step {step}"))?.is_break() {
+                return Ok(());
+            }
         }
-        self.reopen(rng, coverage)?;
+        if self.reopen(rng, coverage)?.is_break() {
+            return Ok(());
+        }
         self.compare_all(coverage)
     }
 
-    fn step(&mut self, rng: &mut StdRng, coverage: &mut Coverage) -> Result<()> {
-        match rng.random_range(0..100) {
+    /// Whether the program is at its end: see [`Late`].
+    fn step(&mut self, rng: &mut StdRng, coverage: &mut Coverage) -> Result<ControlFlow<()>> {
+        let done = match rng.random_range(0..100) {
             0..30 => self.scrapes(rng, coverage),
             30..40 if self.open.len() < 3 => self.begin(),
             40..65 if !self.open.is_empty() => self.odd(rng, coverage),
@@ -128,9 +160,10 @@ impl<'a> Program<'a> {
             82..88 => self.compare_all(coverage),
             // Chunk bytes are compared until then, so half of the programs do without.
             88..92 if self.setup.truncates => self.truncate(rng, coverage),
-            92..95 => self.reopen(rng, coverage),
+            92..95 => return self.reopen(rng, coverage),
             _ => self.scrapes(rng, coverage),
-        }
+        };
+        done.map(ControlFlow::Continue)
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -145,6 +178,9 @@ impl<'a> Program<'a> {
         let ours = self.ours.append(name, entries, zero)?;
         let theirs = self.theirs.append(name, entries, zero)?;
         for (i, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            if theirs != "out of bounds" {
+                self.late.appended(name, &entries[i], theirs.is_empty());
+            }
             if ours == "out of bounds" && theirs == "invalid histogram" && self.setup.starts {
                 coverage
                     .allowed("fault-named-first", "of two faults in one sample the reference's interfaces name either");
@@ -171,6 +207,7 @@ impl<'a> Program<'a> {
             self.both(self.next, &scrape, false, coverage)?;
             self.ours.end(self.next, true)?;
             self.theirs.end(self.next, true)?;
+            self.late.ended(self.next, true);
         }
         coverage.add("commit", count);
         Ok(())
@@ -193,6 +230,7 @@ impl<'a> Program<'a> {
         let name = self.open.swap_remove(rng.random_range(0..self.open.len()));
         let commit = rng.random_ratio(3, 4);
         coverage.hit(if commit { "commit" } else { "rollback" });
+        self.late.ended(name, commit);
         self.ours.end(name, commit)?;
         self.theirs.end(name, commit)
     }
@@ -210,10 +248,11 @@ impl<'a> Program<'a> {
         self.ours.truncate(mint)?;
         self.theirs.truncate(mint)?;
         self.truncated = self.truncated.max(Some(mint));
+        self.late.truncated(&self.ours.dump()?);
         self.compare_all(coverage)
     }
 
-    fn reopen(&mut self, rng: &mut StdRng, coverage: &mut Coverage) -> Result<()> {
+    fn reopen(&mut self, rng: &mut StdRng, coverage: &mut Coverage) -> Result<ControlFlow<()>> {
         let (kill, swap) = (rng.random(), rng.random());
         coverage.hit(match (kill, swap) {
             (false, false) => "close and reopen",
@@ -221,14 +260,44 @@ impl<'a> Program<'a> {
             (false, true) => "close and swap",
             (true, true) => "kill and swap",
         });
-        self.open.clear();
+        self.dirs.iter().try_for_each(|dir| count_tags(&dir.join("wal"), coverage))?;
+        let before = if self.late.any() { self.ours.dump()? } else { Vec::new() };
+        self.open.drain(..).for_each(|name| self.late.ended(name, false));
         if swap {
             self.exchange(kill)?;
         } else {
             self.ours.reopen(kill, self.dirs[0])?;
             self.theirs.reopen(kill, self.dirs[1])?;
         }
-        self.compare_dumps().with_context(|| format!("after a reopen, kill {kill}, swap {swap}"))
+        let done = if self.late.any() { self.compare_late(before, swap, coverage) } else { self.compare_dumps() };
+        done.with_context(|| format!("after a reopen, kill {kill}, swap {swap}"))?;
+        // What the reference has lost it goes on without: the two heads are no longer the same.
+        Ok(if self.late.any() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Our log has every sample; the reference's all but those that stand before their series' record.
+    fn compare_late(&mut self, before: Vec<Entry>, swap: bool, coverage: &mut Coverage) -> Result<()> {
+        let before = self.visible(before);
+        let mut found = [self.ours.dump()?, self.theirs.dump()?];
+        if swap {
+            found.reverse();
+        }
+        let [by_our_log, by_theirs] = found.map(|found| self.visible(found));
+        let split = |entries: Vec<Entry>| -> (Vec<Entry>, Vec<Entry>) {
+            entries.into_iter().partition(|entry| !self.late.concerns(entry))
+        };
+        let ((_, before), (ours, ours_late), (theirs, theirs_late)) =
+            (split(before), split(by_our_log), split(by_theirs));
+        compare(&ours, &theirs, "by our log", "by theirs")?;
+        let (before, ours, theirs) = (keys(&before), keys(&ours_late), keys(&theirs_late));
+        if let Some(lost) = before.difference(&ours).next() {
+            bail!("our log has lost {lost:?}");
+        }
+        if theirs != ours {
+            coverage
+                .allowed("series-logged-late", "samples before their series' record are lost in the reference's log");
+        }
+        Ok(())
     }
 
     /// Each side ends in its own directory and goes on in the other's.
@@ -266,7 +335,7 @@ impl<'a> Program<'a> {
             ensure!(counts.0 == counts.1, "{}: ours has {} chunks, theirs {}", ours.0, counts.0, counts.1);
         }
         ensure!(ours.len() == theirs.len(), "ours has {} series, theirs {}", ours.len(), theirs.len());
-        Ok(())
+        self.ours.cuts(coverage)
     }
 
     fn compare_dumps(&mut self) -> Result<()> {
@@ -291,4 +360,21 @@ impl<'a> Program<'a> {
         }
         entries
     }
+}
+
+fn keys(entries: &[Entry]) -> BTreeSet<(String, i64)> {
+    entries.iter().map(|entry| (entry.labels.to_string(), entry.t)).collect()
+}
+
+/// The kinds of records in a log. Both sides have written what they were given: nothing is on its way.
+fn count_tags(wal: &Path, coverage: &mut Coverage) -> Result<()> {
+    let mut reader = SalvageReader::open(Arc::new(RealFs::new()), wal)?;
+    while let Some(item) = reader.next()? {
+        if let Item::Record(record) = item
+            && let Some(tag) = record.bytes.first()
+        {
+            coverage.hit(&format!("tag {tag}"));
+        }
+    }
+    Ok(())
 }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use head_chunks::Encoding;
 use serde_json::json;
-use tsdb_head::{AppendError, Appender, FloatEncoding, Head, HeadOptions};
+use tsdb_head::{AppendError, Appender, FloatEncoding, Head, HeadOptions, RawChunk};
 use tsdb_model::labels::Labels;
 use tsdb_vfs::{Fs, RealFs};
 use wal_segment::LogOptions;
 
-use crate::interop::Reference;
 use crate::interop::entry::{self, Entry, Value};
 use crate::interop::wire::WireReader;
+use crate::interop::{Coverage, Reference};
 
 /// How both sides open their directories.
 #[derive(Debug, Clone)]
@@ -83,6 +84,37 @@ impl Ours {
 
     pub(super) fn head(&self) -> Result<&Head> {
         self.head.as_ref().context("ours is closed")
+    }
+
+    /// Counts why chunks ended where they did, as far as they show it themselves.
+    pub(super) fn cuts(&self, coverage: &mut Coverage) -> Result<()> {
+        let range = self.setup.chunk_range;
+        for series in self.head()?.select(&[], i64::MIN, i64::MAX) {
+            for pair in series.raw_chunks()?.windows(2) {
+                let [chunk, next] = pair else { continue };
+                coverage.hit(&format!("cut: {}", cut(chunk, next, range)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Chunks with fewer bytes than these did not end for their size.
+const FULL_XOR: usize = 1000;
+const FULL_HISTOGRAM: usize = 512;
+
+fn cut(chunk: &RawChunk, next: &RawChunk, range: i64) -> &'static str {
+    let float = matches!(chunk.encoding, Encoding::Xor | Encoding::Xor2);
+    // Of histogram chunks the third byte's upper bits say whether counters were reset before them.
+    let reset = !float && next.bytes.get(2).is_some_and(|flags| flags & 0xc0 == 0x80);
+    match () {
+        () if chunk.encoding != next.encoding => "encoding",
+        () if next.mint / range != chunk.mint / range => "chunk range",
+        () if float && chunk.bytes.len() >= FULL_XOR => "bytes",
+        () if float => "samples",
+        () if reset => "counter reset",
+        () if chunk.bytes.len() >= FULL_HISTOGRAM => "histogram bytes",
+        () => "histogram layout",
     }
 }
 
