@@ -1,8 +1,7 @@
 //! The head's time bounds: what it holds, and what it still takes.
 
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
-
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 /// Lowest and highest timestamp of the head's in-order data and the lowest timestamp it still accepts, all in
 /// milliseconds since epoch.

@@ -1,17 +1,17 @@
 //! Full chunks on their way to the chunk files.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use head_chunks::files::NewChunk;
-use parking_lot::{Condvar, Mutex};
 use tsdb_model::SeriesRef;
 
 use crate::HeadError;
 use crate::head::Shared;
 use crate::partition::{Partition, PartitionCell};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Condvar, Mutex};
 
 /// Which partitions have full chunks, and how many bytes of them.
 #[derive(Debug, Default)]

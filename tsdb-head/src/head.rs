@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use head_chunks::files::ChunkFiles;
-use parking_lot::{Mutex, RwLock};
 use tsdb_model::SeriesRef;
 use tsdb_vfs::{Fs, VfsLock};
 use wal_segment::Log;
@@ -21,6 +19,8 @@ use crate::isolation::Isolation;
 use crate::options::{FloatEncoding, HeadOptions};
 use crate::partition::{ChunkRules, PartitionCell};
 use crate::replay::{self, ReplayReport};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::truncate::LogState;
 use crate::{HeadError, stats};
 

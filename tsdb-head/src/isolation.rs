@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use crate::sync::{Condvar, Mutex};
 
 /// The open appends and reads of one head.
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ impl AppendTicket {
     /// raises that bound first and looks at the announcements afterwards, so one of the two sees the other.
     pub(crate) fn announce(&self, t: i64) {
         // Only this appender writes the value.
-        if t < self.oldest_pending.load(std::sync::atomic::Ordering::Relaxed) {
+        if t < self.oldest_pending.load(crate::sync::atomic::Ordering::Relaxed) {
             self.oldest_pending.store(t, SeqCst);
         }
     }

@@ -84,6 +84,7 @@ mod read;
 mod replay;
 mod stats;
 mod storage;
+mod sync;
 mod truncate;
 
 pub use append::{Appender, Committed};

@@ -20,14 +20,14 @@ mod snapshot;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use head_chunks::Encoding;
 use head_chunks::packed::PackedState;
-use parking_lot::Mutex;
 
 use crate::index::Rank;
 use crate::isolation::TxLog;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
 pub(crate) use mapped::Mapped;
