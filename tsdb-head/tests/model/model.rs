@@ -163,7 +163,9 @@ impl Model {
 
     /// Takes over what a start found where more than one outcome is right: everything that had to be there (`must`)
     /// is, and nothing that never was committed.
-    pub(crate) fn adopt(&mut self, found: &Samples, must: &Samples) -> Result<(), String> {
+    /// `holes`: what was not durable may be gone in pieces, so that a commit's record is there and an earlier one's, for
+    /// which it left samples out, is not.
+    pub(crate) fn adopt(&mut self, found: &Samples, must: &Samples, holes: bool) -> Result<(), String> {
         for (series, list) in must {
             let here = found.get(series).map_or(&[][..], Vec::as_slice);
             if let Some(lost) = list.iter().filter(|sample| sample.t >= self.truncated).find(|s| !here.contains(s)) {
@@ -173,8 +175,9 @@ impl Model {
         for (series, list) in found {
             let ever = self.ever.get(series).map_or(&[][..], Vec::as_slice);
             let left_out = self.left_out.get(series).map_or(&[][..], Vec::as_slice);
-            let explained =
-                |sample: &Kept| ever.contains(sample) || sample.t < self.truncated && left_out.contains(sample);
+            let explained = |sample: &Kept| {
+                ever.contains(sample) || (holes || sample.t < self.truncated) && left_out.contains(sample)
+            };
             if let Some(invented) = list.iter().find(|sample| !explained(sample)) {
                 return Err(format!("series {series} has {invented:?}, which was never committed"));
             }

@@ -538,9 +538,10 @@ impl Sequence {
             }
         }
         if rng.random_ratio(1, 4) {
-            self.look_only()?;
+            self.look_only(!certain)?;
             coverage.hit("read-only open");
         }
+        let holes = !certain;
         // Mostly as if a block held what was truncated.
         let truncated = Some(self.model.truncated).filter(|&t| t != i64::MIN);
         let min_valid = truncated.filter(|_| !rng.random_ratio(1, 4));
@@ -553,14 +554,14 @@ impl Sequence {
         if !certain {
             let must = self.model.durable.clone();
             let found = self.dump()?;
-            self.model.adopt(&found, &must)?;
+            self.model.adopt(&found, &must, holes)?;
         }
         self.model.sync();
         self.compare()
     }
 
     /// Nothing is written by who only looks.
-    fn look_only(&self) -> Result<(), String> {
+    fn look_only(&self, holes: bool) -> Result<(), String> {
         let before = self.disk.fingerprint();
         let (head, _) = Head::open_read_only(self.fs(), Path::new(DIR), self.options.clone()).map_err(text)?;
         let found = collect(head.select(&[], i64::MIN, i64::MAX), i64::MIN, i64::MAX)?;
@@ -568,7 +569,7 @@ impl Sequence {
         if self.disk.fingerprint() != before {
             return Err("a read-only open has changed the disk".into());
         }
-        self.model.clone().adopt(&found, &self.model.durable)
+        self.model.clone().adopt(&found, &self.model.durable, holes)
     }
 
     fn dump(&self) -> Result<Samples, String> {
