@@ -41,19 +41,20 @@ const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
 /// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
 #[inline(always)]
 fn integer(v: f64, exponent: u8) -> Option<i64> {
-    let power = POWERS[usize::from(exponent)];
     let k = if exponent == 0 {
         v as i64
     } else {
-        let scaled = v * power;
+        let scaled = v * POWERS[usize::from(exponent)];
         (scaled + 0.5_f64.copysign(scaled)) as i64
     };
     let in_range = k.unsigned_abs() <= MOST as u64;
-    (in_range && (k as f64 / power).to_bits() == v.to_bits()).then_some(k)
+    (in_range && value(k, exponent).to_bits() == v.to_bits()).then_some(k)
 }
 
+#[inline(always)]
 fn value(k: i64, exponent: u8) -> f64 {
-    k as f64 / POWERS[usize::from(exponent)]
+    // Most values are integers, and nothing else here takes as long as a division.
+    if exponent == 0 { k as f64 } else { k as f64 / POWERS[usize::from(exponent)] }
 }
 
 fn bit_len(k: u64) -> u32 {

@@ -58,8 +58,8 @@ impl Dictionary {
         }
         let offset = u32::try_from(self.text.len()).ok().filter(|&o| o != FREED).ok_or(TextFull)?;
         if self.text.capacity() - self.text.len() < value.len() + 5 {
-            // By a quarter: doubling would leave a third of the memory unused on average.
-            self.text.reserve_exact((self.text.len() / 4).max(value.len() + 64));
+            // By little: doubling would leave a third of the memory unused on average, and what is large moves by mapping.
+            self.text.reserve_exact((self.text.len() / 16).max(value.len() + 256));
         }
         varint::put_uvarint(&mut self.text, value.len() as u64);
         self.text.extend_from_slice(value);
@@ -71,7 +71,7 @@ impl Dictionary {
             }
             None => {
                 if self.symbols.len() == self.symbols.capacity() {
-                    self.symbols.reserve_exact((self.symbols.len() / 4).max(4));
+                    self.symbols.reserve_exact((self.symbols.len() / 16).max(16));
                 }
                 self.symbols.push(symbol);
                 (self.symbols.len() - 1) as u32

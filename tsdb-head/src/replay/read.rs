@@ -10,8 +10,8 @@ use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
-/// Bytes of log per lane and round: 1 to 4 MiB did equally well, and less memory is better.
-const BLOCK: u64 = 1 << 20;
+/// Bytes of log per lane and round: ½ to 4 MiB did equally well, and less memory is better.
+const BLOCK: u64 = 1 << 19;
 /// Blocks per thread and round.
 const BLOCKS_PER_THREAD: usize = 2;
 /// So much damage is listed one by one.
