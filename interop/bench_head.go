@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/prometheus/common/promslog"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -31,6 +34,8 @@ type ingestion struct {
 	committers, perCommit uint64
 	refs                  []storage.SeriesRef
 	walks                 []walk
+	latencies             []latencies
+	histograms            []*histogram.Histogram
 	values                []float64
 	labels                []labels.Labels
 }
@@ -43,7 +48,16 @@ func (in *ingestion) prepare(scrape uint64) {
 		for i := range in.labels {
 			id := in.id(uint64(i), scrape)
 			in.labels[i], in.walks[i] = in.workload.labels(id), in.walk(id)
+			if in.latencies != nil {
+				in.latencies[i] = newLatencies(in.Seed, id)
+			}
 		}
+	}
+	if in.latencies != nil {
+		for i := range in.histograms {
+			in.histograms[i] = in.latencies[i].next()
+		}
+		return
 	}
 	for i := range in.values {
 		in.values[i] = in.walks[i].next()
@@ -54,6 +68,9 @@ func (in *ingestion) prepare(scrape uint64) {
 func (in *ingestion) run() (map[string]any, error) {
 	in.refs, in.walks = make([]storage.SeriesRef, in.Series), make([]walk, in.Series)
 	in.values = make([]float64, in.Series)
+	if in.Values == "histograms" {
+		in.latencies, in.histograms = make([]latencies, in.Series), make([]*histogram.Histogram, in.Series)
+	}
 	var wall, cpu, first float64
 	for scrape := range in.Scrapes {
 		in.prepare(scrape)
@@ -92,7 +109,13 @@ func (in *ingestion) commit(scrape, from, to uint64) error {
 	t := in.time(scrape)
 	for i := from; i < to; i++ {
 		var err error
-		if in.labels != nil {
+		if in.latencies != nil {
+			lset := labels.EmptyLabels()
+			if in.labels != nil {
+				lset = in.labels[i]
+			}
+			in.refs[i], err = app.AppendHistogram(in.refs[i], lset, t, in.histograms[i], nil)
+		} else if in.labels != nil {
 			in.refs[i], err = app.Append(0, in.labels[i], t, in.values[i])
 		} else {
 			// As a scrape loop does: known series by their reference, without labels.
@@ -103,6 +126,49 @@ func (in *ingestion) commit(scrape, from, to uint64) error {
 		}
 	}
 	return app.Commit()
+}
+
+// latencies gives the native histograms of one series, the same as benches/src/histograms.rs makes.
+type latencies struct {
+	state  uint64
+	counts [16]int64
+}
+
+func newLatencies(seed, id uint64) latencies { return latencies{state: mix(seed ^ id*step)} }
+
+func (l *latencies) next() *histogram.Histogram {
+	h := &histogram.Histogram{
+		Schema: 3, ZeroThreshold: 1e-128,
+		PositiveSpans: []histogram.Span{{Offset: 2, Length: 16}}, PositiveBuckets: make([]int64, 16),
+	}
+	var before int64
+	for i := range l.counts {
+		l.state += step
+		l.counts[i] += int64(mix(l.state) % 8)
+		h.PositiveBuckets[i] = l.counts[i] - before
+		before = l.counts[i]
+		h.Count += uint64(l.counts[i])
+	}
+	h.Sum = float64(h.Count) / 4
+	return h
+}
+
+// latenciesDigest is a number over all histograms, in a fixed order.
+func latenciesDigest(seed, series, scrapes uint64) uint64 {
+	var digest uint64
+	fold := func(x uint64) { digest = (bits.RotateLeft64(digest, 5) ^ x) * step }
+	for id := range series {
+		l := newLatencies(seed, id)
+		for range scrapes {
+			h := l.next()
+			for _, bucket := range h.PositiveBuckets {
+				fold(uint64(bucket))
+			}
+			fold(h.Count)
+			fold(math.Float64bits(h.Sum))
+		}
+	}
+	return digest
 }
 
 // memory is what stays after the garbage is gone.
@@ -121,6 +187,13 @@ func memory(fields map[string]any, series uint64) {
 func asServer() { debug.SetGCPercent(75) }
 
 func init() {
+	register("bench.histograms", func(req *Request) (*Response, error) {
+		var w workload
+		if err := req.Decode(&w); err != nil {
+			return nil, err
+		}
+		return &Response{Fields: map[string]any{"digest": fmt.Sprintf("%016x", latenciesDigest(w.Seed, w.Series, w.Scrapes))}}, nil
+	})
 	// Appends a workload to a fresh head in "dir", as a server with two scrape loops would: "committers" at once,
 	// "per_commit" series in a commit.
 	register("bench.ingest", func(req *Request) (*Response, error) {

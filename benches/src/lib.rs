@@ -2,6 +2,8 @@
 
 pub mod chunks;
 
+pub mod histograms;
+
 /// The seeded workloads. The file is the program's (`headwater bench ingest` makes the same data), and it cannot be a
 /// library of its own: nobody but benchmarks wants it.
 #[path = "../../headwater/src/workload.rs"]

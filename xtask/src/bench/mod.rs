@@ -88,9 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             criterion(layer, args.filter.as_deref())?;
         }
         if args.versus || args.publish {
-            let outcomes = versus::run(layer, contests(layer), args.pairs, args.filter.as_deref())?;
+            let results = versus::run(layer, contests(layer), args.pairs, args.filter.as_deref())?;
             if args.publish {
-                publish::publish(layer, &outcomes, args.pairs, since)?;
+                publish::publish(layer, &results, args.pairs, since)?;
             }
         }
     }

@@ -10,22 +10,26 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::versus::Outcome;
+use super::versus::{Outcome, Results};
 use crate::sh;
 
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
 /// Writes the page of a crate.
-pub(super) fn publish(layer: &str, outcomes: &[Outcome], pairs: usize, since: std::time::SystemTime) -> Result<()> {
+pub(super) fn publish(layer: &str, results: &Results, pairs: usize, since: std::time::SystemTime) -> Result<()> {
     let path = sh::root().join("docs/benchmarks").join(format!("{layer}.md"));
     fs::create_dir_all(sh::root().join("docs/benchmarks"))?;
     let page = fs::read_to_string(&path).unwrap_or_else(|_| format!("# Benchmarks: {layer}\n\n{BEGIN}\n{END}\n"));
     let (before, rest) = page.split_once(BEGIN).with_context(|| format!("{}: no {BEGIN}", path.display()))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("{}: no {END}", path.display()))?;
     let mut text = format!("{before}{BEGIN}\n{}\n", machine()?);
-    if !outcomes.is_empty() {
-        text += &versus_table(outcomes, pairs)?;
+    if !results.outcomes.is_empty() {
+        text += &versus_table(&results.outcomes, pairs)?;
+        text += &held_table(&results.outcomes)?;
+    }
+    for section in &results.sections {
+        text += &format!("{section}\n");
     }
     text += &criterion_table(layer, since)?;
     text += &format!("{END}{after}");
@@ -58,7 +62,7 @@ fn machine() -> Result<String> {
 
 fn versus_table(outcomes: &[Outcome], pairs: usize) -> Result<String> {
     let mut text = format!(
-        "## Beside Prometheus 3.14.0\n\nBoth sides on the same data, alternately, {pairs} pairs; the ratio is the median of \
+        "## Beside Prometheus 3.14.0\n\nBoth sides on the same data, alternately, {pairs} pairs where a row does not say otherwise; the ratio is the median of \
          the pairwise ratios of wall time (least–greatest), theirs over ours.\n\n\
          | what | Prometheus | Headwater | ratio | CPU time | target | |\n|---|---|---|---|---|---|---|\n"
     );
@@ -76,11 +80,12 @@ fn versus_table(outcomes: &[Outcome], pairs: usize) -> Result<String> {
             o.target
         )?;
     }
-    if outcomes.iter().any(|o| o.memory.is_some()) {
+    // Where more is known than the peak there is a table of its own.
+    let peaks: Vec<&Outcome> = outcomes.iter().filter(|o| o.held.is_none() && o.memory.is_some()).collect();
+    if !peaks.is_empty() {
         text += "\n| what | peak RSS, Prometheus | Headwater | ratio |\n|---|---|---|---|\n";
-        for o in outcomes {
+        for o in peaks {
             if let Some((theirs, ours)) = o.memory {
-                let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
                 writeln!(
                     text,
                     "| {} | {} | {} | {:.2}× |",
@@ -91,6 +96,51 @@ fn versus_table(outcomes: &[Outcome], pairs: usize) -> Result<String> {
                 )?;
             }
         }
+    }
+    Ok(text + "\n")
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// What a head's live bytes are to be at most, as a part of the reference's.
+const LIVE_RATIO: f64 = 3.0;
+/// And its peak, as a multiple of what it keeps.
+const PEAK_TO_STEADY: f64 = 1.2;
+
+/// What processes hold when their work is done, and held at most.
+fn held_table(outcomes: &[Outcome]) -> Result<String> {
+    if outcomes.iter().all(|o| o.held.is_none()) {
+        return Ok(String::new());
+    }
+    let mut text = format!(
+        "### Memory\n\nLive bytes per series: Go's heap after a collection; here every allocation that was not freed, with \
+         what the allocator adds. Target: a third ({LIVE_RATIO}×). Peak against steady is ours, after replay; target \
+         {PEAK_TO_STEADY}×.\n\n\
+         | what | live, Prometheus | Headwater | ratio | | peak RSS, Prometheus | Headwater | ratio | peak / steady | |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n"
+    );
+    for o in outcomes {
+        let (Some((theirs, ours)), Some((their_peak, our_peak))) = (o.held, o.memory) else { continue };
+        let each = |live: u64, series: u64| live as f64 / series.max(1) as f64;
+        let (their_live, our_live) = (each(theirs.live, theirs.series), each(ours.live, ours.series));
+        let live = their_live / our_live;
+        let steady = our_peak as f64 / ours.rss.max(1) as f64;
+        let verdict = |met: bool| if met { "met" } else { "**missed**" };
+        // While samples come in the peak is the present.
+        let replay = !o.name.contains("ingest");
+        let (steady, steady_met) =
+            if replay { (format!("{steady:.2}×"), verdict(steady <= PEAK_TO_STEADY)) } else { ("–".to_owned(), "") };
+        writeln!(
+            text,
+            "| {} | {their_live:.0} B | {our_live:.0} B | {live:.2}× | {} | {} | {} | {:.2}× | {steady} | {steady_met} |",
+            o.name,
+            verdict(live >= LIVE_RATIO),
+            mib(their_peak),
+            mib(our_peak),
+            their_peak as f64 / our_peak as f64,
+        )?;
     }
     Ok(text + "\n")
 }

@@ -30,11 +30,25 @@ pub(crate) struct Cost {
     pub(crate) cpu: Duration,
     /// Peak resident set in bytes, where a side ran in a process of its own.
     pub(crate) peak_rss: Option<u64>,
+    /// What it holds afterwards, where that was asked for.
+    pub(crate) held: Option<Held>,
+}
+
+/// What a process holds when its work is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    /// Bytes allocated and still needed.
+    pub(crate) live: u64,
+    /// Resident set in bytes.
+    pub(crate) rss: u64,
+    /// What the bytes are divided by, for people.
+    pub(crate) series: u64,
 }
 
 impl Cost {
     /// Nothing done, nothing spent.
-    pub(crate) const ZERO: Self = Self { units: 0, wall: Duration::ZERO, cpu: Duration::ZERO, peak_rss: None };
+    pub(crate) const ZERO: Self =
+        Self { units: 0, wall: Duration::ZERO, cpu: Duration::ZERO, peak_rss: None, held: None };
 
     /// Both together.
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -43,6 +57,7 @@ impl Cost {
             wall: self.wall + other.wall,
             cpu: self.cpu + other.cpu,
             peak_rss: self.peak_rss.max(other.peak_rss),
+            held: other.held.or(self.held),
         }
     }
 
@@ -53,6 +68,7 @@ impl Cost {
             wall: Duration::from_secs_f64(answer.f64("seconds")?),
             cpu: Duration::from_secs_f64(answer.f64("cpu_seconds")?),
             peak_rss: answer.u64("peak_rss").ok(),
+            held: None,
         })
     }
 
@@ -61,7 +77,7 @@ impl Cost {
         let cpu = cpu_time()?;
         let start = Instant::now();
         work()?;
-        Ok(Self { units, wall: start.elapsed(), cpu: cpu_time()?.saturating_sub(cpu), peak_rss: None })
+        Ok(Self { units, wall: start.elapsed(), cpu: cpu_time()?.saturating_sub(cpu), peak_rss: None, held: None })
     }
 
     fn nanos_per_unit(&self) -> f64 {
@@ -76,7 +92,12 @@ fn cpu_time() -> Result<Duration> {
 
 /// Where the two sides meet.
 pub(crate) struct Arena {
-    pairs: usize,
+    pub(crate) pairs: usize,
+    /// Whether a pair is run that does not count, first: of no use where every run is a process of its own.
+    pub(crate) warm_up: bool,
+    filter: Option<String>,
+    /// What else the page is to say.
+    pub(crate) sections: Vec<String>,
     /// The reference, warm: one process for all pairs.
     pub(crate) reference: Reference,
     results: Vec<Outcome>,
@@ -100,9 +121,27 @@ pub(crate) struct Outcome {
     pub(crate) cpu_ratio: f64,
     /// Median peak resident sets, where both sides ran in processes of their own.
     pub(crate) memory: Option<(u64, u64)>,
+    /// What both held afterwards, those of the run with the median of live bytes.
+    pub(crate) held: Option<(Held, Held)>,
+}
+
+/// What a layer's contests came to.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) sections: Vec<String>,
 }
 
 impl Arena {
+    fn full_name(&self, variant: &str) -> String {
+        if variant.is_empty() { self.name.clone() } else { format!("{}, {variant}", self.name) }
+    }
+
+    /// Whether this variant was asked for: making its data may be most of the work.
+    pub(crate) fn wants(&self, variant: &str) -> bool {
+        self.filter.as_ref().is_none_or(|part| self.full_name(variant).contains(part))
+    }
+
     /// Runs both sides alternately, one unmeasured pair first. `variant` is added to the contest's name when not empty.
     ///
     /// Both sides must do the same units of work: that they work on the same data is the caller's to prove.
@@ -112,8 +151,11 @@ impl Arena {
         mut theirs: impl FnMut(&mut Reference) -> Result<Cost>,
         mut ours: impl FnMut() -> Result<Cost>,
     ) -> Result<()> {
+        if !self.wants(variant) {
+            return Ok(());
+        }
         let mut pairs = Vec::with_capacity(self.pairs);
-        for n in 0..=self.pairs {
+        for n in usize::from(!self.warm_up)..=self.pairs {
             let pair = (theirs(&mut self.reference)?, ours()?);
             ensure!(
                 pair.0.units == pair.1.units,
@@ -126,8 +168,7 @@ impl Arena {
                 pairs.push(pair);
             }
         }
-        let name = if variant.is_empty() { self.name.clone() } else { format!("{}, {variant}", self.name) };
-        let outcome = Outcome::new(name, self.unit, self.target, &pairs);
+        let outcome = Outcome::new(self.full_name(variant), self.unit, self.target, &pairs);
         println!("{}", outcome.line());
         self.results.push(outcome);
         Ok(())
@@ -148,6 +189,11 @@ impl Outcome {
             all.sort_unstable();
             all.get(all.len() / 2).copied()
         };
+        let held = |f: fn(&(Cost, Cost)) -> Option<Held>| {
+            let mut all: Vec<Held> = pairs.iter().filter_map(f).collect();
+            all.sort_unstable_by_key(|held| held.live);
+            all.get(all.len() / 2).copied()
+        };
         Self {
             name,
             unit,
@@ -156,6 +202,7 @@ impl Outcome {
             ours: median(&of(&|(_, ours)| ours.nanos_per_unit())),
             ratio: (median(&ratios), ratios[0], ratios[ratios.len() - 1]),
             cpu_ratio: median(&cpu),
+            held: held(|(theirs, _)| theirs.held).zip(held(|(_, ours)| ours.held)),
             memory: rss(|(theirs, _)| theirs.peak_rss).zip(rss(|(_, ours)| ours.peak_rss)),
         }
     }
@@ -176,13 +223,18 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 /// Runs a layer's contests and returns what came out.
-pub(crate) fn run(layer: &str, contests: &[Contest], pairs: usize, filter: Option<&str>) -> Result<Vec<Outcome>> {
+pub(crate) fn run(layer: &str, contests: &[Contest], pairs: usize, filter: Option<&str>) -> Result<Results> {
     ensure!(pairs > 0, "at least one pair");
     println!("{layer}: {pairs} pairs, reference and ours alternately");
-    let mut results = Vec::new();
-    for contest in contests.iter().filter(|c| filter.is_none_or(|part| c.name.contains(part))) {
+    let mut results = Results::default();
+    // A filter that begins with a contest's name goes on with that of its variants.
+    let wanted = |c: &&Contest| filter.is_none_or(|part| c.name.contains(part) || part.starts_with(c.name));
+    for contest in contests.iter().filter(wanted) {
         let mut arena = Arena {
             pairs,
+            warm_up: true,
+            filter: filter.map(str::to_owned),
+            sections: Vec::new(),
             reference: Reference::start()?,
             results: Vec::new(),
             name: contest.name.to_owned(),
@@ -190,7 +242,8 @@ pub(crate) fn run(layer: &str, contests: &[Contest], pairs: usize, filter: Optio
             target: contest.target,
         };
         (contest.run)(&mut arena).with_context(|| format!("{layer}: {}", contest.name))?;
-        results.append(&mut arena.results);
+        results.outcomes.append(&mut arena.results);
+        results.sections.append(&mut arena.sections);
     }
     Ok(results)
 }
@@ -202,7 +255,7 @@ mod tests {
     #[test]
     fn the_median_of_pairwise_ratios_is_not_the_ratio_of_medians() {
         let cost =
-            |ms| Cost { units: 10, wall: Duration::from_millis(ms), cpu: Duration::from_millis(ms), peak_rss: None };
+            |ms| Cost { units: 10, wall: Duration::from_millis(ms), cpu: Duration::from_millis(ms), ..Cost::ZERO };
         // The machine was three times slower during the second pair; the ratio does not see that.
         let pairs = [(cost(200), cost(100)), (cost(600), cost(300)), (cost(210), cost(100))];
         let outcome = Outcome::new("x".into(), "sample", 2.0, &pairs);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use benches::histograms::Latencies;
 use benches::workload::{Values, Walk, Workload};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tsdb_head::{Head, HeadOptions, HeadStats};
-use tsdb_model::{Labels, SeriesRef};
+use tsdb_model::{Histogram, Labels, SeriesRef};
 use tsdb_vfs::{Fs, RealFs};
 use wal_format::Sample;
 
@@ -34,7 +35,8 @@ struct Ingest {
 impl Ingest {
     fn workload(&self) -> Result<Workload> {
         let values = match self.values.as_str() {
-            "counter" => Values::Counter,
+            // Of a workload of histograms only the labels and times are taken.
+            "counter" | "histograms" => Values::Counter,
             "gauge" => Values::Gauge,
             "trivial" => Values::Trivial,
             other => bail!("no such values: {other}"),
@@ -52,6 +54,8 @@ pub(super) fn ingest(header: &Value) -> Answered {
     options.log.compression = compression(&args.compression)?;
     memory::start();
     let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
+    let histograms = args.values == "histograms";
+    let mut latencies: Vec<Latencies> = Vec::new();
     let mut walks: Vec<Walk> = Vec::new();
     let mut samples = Vec::new();
     let mut total = Cost::ZERO;
@@ -63,19 +67,23 @@ pub(super) fn ingest(header: &Value) -> Answered {
         if fresh {
             let ids = (0..workload.series).map(|series| workload.id(series, workload.generation(scrape)));
             labels = ids.clone().map(|id| Labels::from_pairs(workload.labels(id))).collect();
+            latencies =
+                if histograms { ids.clone().map(|id| Latencies::new(args.seed, id)).collect() } else { Vec::new() };
             walks = ids.map(|id| workload.walk(id)).collect();
             samples = vec![Sample { series: SeriesRef(0), t: 0, v: 0.0, st: 0 }; walks.len()];
         }
         for (sample, walk) in samples.iter_mut().zip(&mut walks) {
             (sample.t, sample.v) = (workload.time(scrape), walk.next_value());
         }
-        let cost = Cost::measure(0, || append(&head, &labels, &mut samples, &args))?;
+        let mut scraped: Vec<Option<Histogram>> =
+            latencies.iter_mut().map(|latencies| Some(latencies.next_histogram())).collect();
+        let cost = Cost::measure(0, || append(&head, &labels, &mut samples, &mut scraped, &args))?;
         total = total.plus(cost);
         if scrape == 0 {
             first = total.wall;
         }
     }
-    drop((walks, samples));
+    drop((walks, samples, latencies));
     let mut fields = cost_fields(&head, total)?;
     fields["first_scrape_seconds"] = json!(first.as_secs_f64());
     fields["samples"] = json!(workload.series * workload.scrapes);
@@ -84,15 +92,26 @@ pub(super) fn ingest(header: &Value) -> Answered {
 }
 
 /// One scrape: every committer has its share of the series. New series come with labels, known ones by their refs.
-fn append(head: &Head, labels: &[Labels], samples: &mut [Sample], args: &Ingest) -> Result<()> {
+fn append(
+    head: &Head,
+    labels: &[Labels],
+    samples: &mut [Sample],
+    histograms: &mut [Option<Histogram>],
+    args: &Ingest,
+) -> Result<()> {
     let share = samples.len().div_ceil(args.committers);
+    let mut histograms = histograms.chunks_mut(share);
     std::thread::scope(|scope| {
         let threads: Vec<_> = samples
             .chunks_mut(share)
             .enumerate()
             .map(|(n, samples)| {
                 let labels = labels.get(n * share..).unwrap_or_default();
-                scope.spawn(move || append_share(head, labels, samples, args.per_commit))
+                let histograms = histograms.next().unwrap_or_default();
+                scope.spawn(move || match histograms.is_empty() {
+                    true => append_share(head, labels, samples, args.per_commit),
+                    false => append_histograms(head, labels, samples, histograms, args.per_commit),
+                })
             })
             .collect();
         threads
@@ -114,6 +133,29 @@ fn append_share(head: &Head, labels: &[Labels], samples: &mut [Sample], per_comm
             for (sample, labels) in commit.iter_mut().zip(&labels[n * per_commit..]) {
                 sample.series = appender.append(None, labels, sample.t, sample.v)?;
             }
+        }
+        appender.commit()?;
+    }
+    Ok(())
+}
+
+/// As [`append_share`], with histograms instead of the samples' values.
+fn append_histograms(
+    head: &Head,
+    labels: &[Labels],
+    samples: &mut [Sample],
+    histograms: &mut [Option<Histogram>],
+    per_commit: usize,
+) -> Result<()> {
+    let none = Labels::empty();
+    let commits = samples.chunks_mut(per_commit).zip(histograms.chunks_mut(per_commit));
+    for (n, (samples, histograms)) in commits.enumerate() {
+        let mut appender = head.appender();
+        for (i, (sample, histogram)) in samples.iter_mut().zip(histograms).enumerate() {
+            let histogram = histogram.take().context("appended twice")?;
+            let labels = labels.get(n * per_commit + i).unwrap_or(&none);
+            let series = (sample.series.0 > 0).then_some(sample.series);
+            sample.series = appender.append_histogram(series, labels, 0, sample.t, histogram)?;
         }
         appender.commit()?;
     }
