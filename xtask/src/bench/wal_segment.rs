@@ -7,8 +7,12 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use serde_json::json;
-use tsdb_vfs::{Fs, RealFs};
-use wal_segment::{Compression, Compressor, Decompressor, Log, LogOptions, LogReader};
+use tsdb_vfs::{Fs, RealFs, Vfs};
+use wal_segment::parallel::{self, ParallelOptions};
+use wal_segment::{
+    Compression, Compressor, Decompressor, Durability, HEADER_SIZE, Log, LogOptions, LogReader, PAGE_SIZE, ReadError,
+    layout,
+};
 
 use super::versus::{Arena, Contest, Cost};
 use crate::interop::wire;
@@ -24,6 +28,23 @@ pub(super) const CONTESTS: &[Contest] = &[
         unit: "call",
         target: 3.0,
         run: |arena| append(arena, 1 << 10, 64),
+    },
+    Contest { name: "read on two threads (beside our own on one)", unit: "record", target: 1.7, run: read_on_two },
+    Contest { name: "2 durable committers (beside one)", unit: "commit", target: 1.0, run: |arena| commit(arena, 2) },
+    Contest { name: "4 durable committers (beside one)", unit: "commit", target: 2.0, run: |arena| commit(arena, 4) },
+    Contest { name: "8 durable committers (beside one)", unit: "commit", target: 4.0, run: |arena| commit(arena, 8) },
+    Contest { name: "16 durable committers (beside one)", unit: "commit", target: 8.0, run: |arena| commit(arena, 16) },
+    Contest {
+        name: "32 durable committers (beside one)",
+        unit: "commit",
+        target: 16.0,
+        run: |arena| commit(arena, 32),
+    },
+    Contest {
+        name: "64 durable committers (beside one)",
+        unit: "commit",
+        target: 32.0,
+        run: |arena| commit(arena, 64),
     },
 ];
 
@@ -177,7 +198,104 @@ fn append(arena: &mut Arena, len: usize, each: usize) -> Result<()> {
             || append_ours(&ours, codec, &records, each, repeat),
         )?;
     }
+    // The floor: the bytes of such a call with the headers of their fragments, and nothing of ours.
+    let framed = each * len + HEADER_SIZE * (each + each * len / PAGE_SIZE);
+    let scratch = tempfile::tempdir()?;
+    let (bare, theirs) = (scratch.path().join("bare"), scratch.path().join("theirs"));
+    arena.run(
+        "none, bare writes for ours: the floor",
+        |reference| {
+            let args = json!({
+                "dir": theirs, "compression": "none", "segment_size": 128 << 20, "each": each, "repeat": repeat,
+            });
+            Cost::of(&reference.call("segment.bench_append", args, &payload)?, repeat as u64)
+        },
+        || bare_writes(&bare, framed, repeat),
+    )
+}
+
+/// Blocks of pages on two threads; what stands for the reference is our own on one.
+fn read_on_two(arena: &mut Arena) -> Result<()> {
+    let records = records(40_000, 2_300);
+    let (units, bytes) = (records.len() as u64, 2_300 * records.len() as u64);
+    for codec in CODECS {
+        let scratch = tempfile::tempdir()?;
+        let dir = scratch.path().join("wal");
+        let (log, _) = Log::open(fs(), &dir, options(codec))?;
+        for batch in records.chunks(100) {
+            log.append(batch.iter().map(Vec::as_slice))?;
+        }
+        log.close()?;
+        let segments = layout::segments(&fs(), &dir)?;
+        let on = |threads| {
+            let mut found = 0;
+            let cost = Cost::measure(units, || {
+                let count = |block: &mut parallel::Block<'_>| {
+                    let mut bytes = 0;
+                    while let Some(record) = block.next() {
+                        bytes += record.bytes.len() as u64;
+                    }
+                    bytes
+                };
+                let options = ParallelOptions { threads, ..ParallelOptions::default() };
+                parallel::read(&fs(), &segments, &options, count, |bytes| {
+                    found += bytes;
+                    Ok::<_, ReadError>(())
+                })?;
+                Ok(())
+            })?;
+            ensure!(found == bytes, "we read something else");
+            Ok(cost)
+        };
+        arena.run(&codec.to_string(), |_| on(1), || on(2))?;
+    }
     Ok(())
+}
+
+/// Commits of 2.3 kB that are durable when they return; what stands for the reference is one committer of ours.
+fn commit(arena: &mut Arena, committers: usize) -> Result<()> {
+    const EACH: usize = 20;
+    let record = records(1, 2_300).remove(0);
+    let run = |threads: usize| {
+        let scratch = tempfile::tempdir()?;
+        let options = LogOptions { durability: Durability::Always, ..LogOptions::default() };
+        let (log, _) = Log::open(fs(), scratch.path(), options)?;
+        let commits = EACH * committers;
+        Cost::measure(commits as u64, || {
+            std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..threads)
+                    .map(|_| {
+                        scope.spawn(|| (0..commits / threads).try_for_each(|_| log.append([&record[..]]).map(drop)))
+                    })
+                    .collect();
+                handles.into_iter().try_for_each(|handle| handle.join().expect("no committer panics"))
+            })?;
+            Ok(())
+        })
+    };
+    arena.run("", |_| run(1), || run(committers))
+}
+
+/// What the operating system takes for so many bytes, in as many calls, with space reserved as our log does it: nothing
+/// that writes them before it returns can be faster.
+fn bare_writes(path: &Path, len: usize, repeat: usize) -> Result<Cost> {
+    const AHEAD: u64 = 8 << 20;
+    let bytes = vec![7; len];
+    let file = RealFs::new().create_new(path)?;
+    let cost = Cost::measure(repeat as u64, || {
+        let (mut at, mut reserved) = (0, 0);
+        for _ in 0..repeat {
+            if at + len as u64 > reserved {
+                file.reserve(reserved, AHEAD)?;
+                reserved += AHEAD;
+            }
+            file.write_all_at(&bytes, at)?;
+            at += len as u64;
+        }
+        Ok(())
+    })?;
+    std::fs::remove_file(path)?;
+    Ok(cost)
 }
 
 fn append_ours(dir: &Path, codec: Compression, records: &[Vec<u8>], each: usize, repeat: usize) -> Result<Cost> {
