@@ -52,6 +52,25 @@ pub fn list_files(fs: &dyn Vfs, dir: &Path) -> Result<Vec<FileEntry>, FilesError
     Ok(files.into_values().collect())
 }
 
+/// Creates a directory, and those above it, durably. One that is there already may have been made by a process that died
+/// before its name was durable: its name is synced too.
+pub(super) fn create_dir(fs: &dyn Vfs, dir: &Path) -> Result<(), FilesError> {
+    let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return fs.create_dir_all(dir).map_err(FilesError::io("create", dir));
+    };
+    let made = !fs.dir_exists(dir).map_err(FilesError::io("look at", dir))?;
+    if made {
+        create_dir(fs, parent)?;
+        fs.create_dir(dir).map_err(FilesError::io("create", dir))?;
+    }
+    let synced = fs.sync_dir(parent);
+    if made && synced.is_err() {
+        // So that the next attempt finds nothing and begins again.
+        fs.remove_dir_all(dir).map_err(FilesError::io("remove", dir))?;
+    }
+    synced.map_err(FilesError::io("sync", parent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,7 +87,6 @@ fn quarantine(fs: &dyn Vfs, dir: &Path, damage: &Damage) -> Result<PathBuf, File
     let folder = dir.join(QUARANTINE);
     if !fs.dir_exists(&folder).map_err(FilesError::io("look at", &folder))? {
         fs.create_dir(&folder).map_err(FilesError::io("create", &folder))?;
-        fs.sync_dir(dir).map_err(FilesError::io("sync", dir))?;
     }
     let mut n = 1;
     let copy = loop {
@@ -111,6 +110,8 @@ fn quarantine(fs: &dyn Vfs, dir: &Path, damage: &Damage) -> Result<PathBuf, File
     }
     to.sync_all().map_err(FilesError::io("sync", &copy))?;
     fs.sync_dir(&folder).map_err(FilesError::io("sync", &folder))?;
+    // The folder's own name too: who made it may have died before that was durable.
+    fs.sync_dir(dir).map_err(FilesError::io("sync", dir))?;
     Ok(copy)
 }
 

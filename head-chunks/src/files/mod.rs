@@ -194,12 +194,7 @@ impl ChunkFiles {
     /// When the directory cannot be created or listed, or an option is out of range; never because of what is in a file.
     pub fn open(fs: Fs, dir: &Path, options: Options) -> Result<(Self, OpenReport), FilesError> {
         options.check()?;
-        if !fs.dir_exists(dir).map_err(FilesError::io("look at", dir))? {
-            fs.create_dir_all(dir).map_err(FilesError::io("create", dir))?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs.sync_dir(parent).map_err(FilesError::io("sync", parent))?;
-            }
-        }
+        dir::create_dir(&*fs, dir)?;
         Self::open_with(fs, dir, options, false)
     }
 
