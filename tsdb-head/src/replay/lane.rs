@@ -126,6 +126,11 @@ impl Lane {
         self.expiries.clear();
     }
 
+    /// No series that is made later gets this ref.
+    fn reserve(&mut self, series: SeriesRef) {
+        self.highest_ref = self.highest_ref.max(series.0);
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len() >= LANE_BYTES
     }
@@ -319,7 +324,7 @@ impl RecordSink for Decoder<'_> {
         for tombstone in batch {
             let tombstone = tombstone?;
             self.lane.counts.tombstones += 1;
-            self.lane.highest_ref = self.lane.highest_ref.max(tombstone.series.0);
+            self.lane.reserve(tombstone.series);
             if tombstone.mint == i64::MIN && tombstone.maxt == i64::MAX {
                 self.lane.events.push(Event::Drop(tombstone.series));
             }
@@ -329,12 +334,13 @@ impl RecordSink for Decoder<'_> {
 
     fn exemplars(&mut self, batch: ExemplarBatch<'_>) -> Result<(), DecodeError> {
         self.lane.counts.exemplars += batch.validate()?.entries as u64;
-        Ok(())
+        // They stay in the log, and must not come to belong to a series that is made later.
+        batch.iter().try_for_each(|entry| entry.map(|entry| self.lane.reserve(entry.series)))
     }
 
     fn metadata(&mut self, batch: MetadataBatch<'_>) -> Result<(), DecodeError> {
         self.lane.counts.metadata += batch.validate()?.entries as u64;
-        Ok(())
+        batch.iter().try_for_each(|entry| entry.map(|entry| self.lane.reserve(entry.series)))
     }
 
     fn mmap_markers(&mut self, _: MmapMarkerBatch<'_>) -> Result<(), DecodeError> {
