@@ -1,4 +1,6 @@
-//! Four appenders, two readers, a truncating thread and the background writer on one head, and what must hold meanwhile.
+//! Four appenders, two readers, a truncating thread and the background writer on one head, and what must hold meanwhile:
+//! no reader sees half a commit, no sample is missing, there twice or in another order, and what is there at the end is
+//! there after a restart.
 //!
 //! `HEADWATER_STRESS_SECONDS` says how long (3).
 
@@ -9,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use common::{dump, fs, options};
-use tsdb_head::{Head, HeadOptions, Matcher, Value};
-use tsdb_model::Labels;
+use tsdb_head::{Appender, Head, HeadOptions, Matcher, Value};
+use tsdb_model::histogram::{CounterResetHint, Histogram};
+use tsdb_model::{Labels, SeriesRef};
 use wal_format::Sample;
 use wal_segment::{Compression, LogOptions};
 
@@ -34,6 +37,33 @@ fn labels(writer: usize, series: usize, generation: u64) -> Labels {
     Labels::from_pairs([("writer", &text[0]), ("series", &text[1]), ("generation", &text[2])])
 }
 
+/// Two writers have floats, one integer and one float histograms; their count says which commit they are of.
+fn value(writer: usize, commit: u64) -> Value {
+    let histogram = Histogram { count: commit, zero_count: commit, sum: commit as f64, ..Histogram::default() };
+    match writer {
+        2 => Value::Histogram(Box::new(histogram)),
+        3 => Value::FloatHistogram(Box::new(histogram.to_float())),
+        _ => Value::Float(commit as f64),
+    }
+}
+
+fn commit_of(value: &Value) -> u64 {
+    match value {
+        Value::Float(v) => *v as u64,
+        Value::Histogram(h) => h.count,
+        Value::FloatHistogram(h) => h.count as u64,
+    }
+}
+
+fn append(app: &mut Appender, series: Option<SeriesRef>, labels: &Labels, t: i64, value: Value) -> SeriesRef {
+    match value {
+        Value::Float(v) => app.append(series, labels, t, v),
+        Value::Histogram(h) => app.append_histogram(series, labels, 0, t, *h),
+        Value::FloatHistogram(h) => app.append_float_histogram(series, labels, 0, t, *h),
+    }
+    .unwrap()
+}
+
 /// Commits the same value to all series of a writer, one more each time. A tenth of its series is replaced now and then.
 fn write(head: &Head, writer: usize, clock: &AtomicI64, stop: &AtomicBool) -> u64 {
     let mut refs = vec![None; SERIES];
@@ -52,10 +82,11 @@ fn write(head: &Head, writer: usize, clock: &AtomicI64, stop: &AtomicBool) -> u6
             if generation > 0 && commits % 500 == 0 {
                 *known = None;
             }
-            match *known {
-                Some(series) => samples.push(Sample { series, t, v: commits as f64, st: 0 }),
-                None => {
-                    *known = Some(app.append(None, &labels(writer, series, generation), t, commits as f64).unwrap())
+            match (*known, value(writer, commits)) {
+                (Some(series), Value::Float(v)) => samples.push(Sample { series, t, v, st: 0 }),
+                (by_ref, value) => {
+                    let labels = labels(writer, series, generation);
+                    *known = Some(append(&mut app, by_ref, &labels, t, value));
                 }
             }
         }
@@ -71,6 +102,34 @@ fn write(head: &Head, writer: usize, clock: &AtomicI64, stop: &AtomicBool) -> u6
     commits
 }
 
+/// With the hint of another one: it says how a histogram lies in its chunk.
+fn hinted(value: Value, other: &Value) -> Value {
+    match (value, other) {
+        (Value::Histogram(mut h), Value::Histogram(other)) => {
+            h.counter_reset_hint = other.counter_reset_hint;
+            Value::Histogram(h)
+        }
+        (Value::FloatHistogram(mut h), Value::FloatHistogram(other)) => {
+            h.counter_reset_hint = other.counter_reset_hint;
+            Value::FloatHistogram(h)
+        }
+        (value, _) => value,
+    }
+}
+
+/// All samples; chunks, and with them hints, may begin elsewhere after a restart.
+fn dump_without_hints(head: &Head) -> Vec<common::Dumped> {
+    let mut dumped = dump(head);
+    for (_, _, value) in dumped.iter_mut().flat_map(|(_, samples)| samples) {
+        match value {
+            Value::Histogram(h) => h.counter_reset_hint = CounterResetHint::Unknown,
+            Value::FloatHistogram(h) => h.counter_reset_hint = CounterResetHint::Unknown,
+            Value::Float(_) => {}
+        }
+    }
+    dumped
+}
+
 /// Every reader sees whole commits: all series of a writer end with the same value, and none has a hole.
 fn read(head: &Head, stop: &AtomicBool, seen: &AtomicU64) {
     while !stop.load(SeqCst) {
@@ -84,11 +143,12 @@ fn read(head: &Head, stop: &AtomicBool, seen: &AtomicU64) {
                 let mut previous: Option<(i64, u64)> = None;
                 for sample in series.samples() {
                     let sample = sample.unwrap();
-                    let Value::Float(v) = sample.value else { panic!("{sample:?}") };
+                    let commit = commit_of(&sample.value);
+                    assert_eq!(sample.value.clone(), hinted(value(writer, commit), &sample.value));
                     if let Some((t, before)) = previous {
-                        assert!(sample.t > t && v as u64 == before + 1, "a hole: {before} then {v} at {}", sample.t);
+                        assert!(sample.t > t && commit == before + 1, "{before}, then {commit} at {}", sample.t);
                     }
-                    previous = Some((sample.t, v as u64));
+                    previous = Some((sample.t, commit));
                 }
                 if let Some((_, v)) = previous {
                     *last.entry(v).or_default() += 1;
@@ -138,10 +198,10 @@ fn nothing_is_torn_lost_or_left_behind_under_load() {
     let stats = head.stats();
     println!("{commits} commits, {truncations} truncations, {} series read, {stats:?}", seen.into_inner());
     assert!(commits > 100 * seconds && truncations >= 1, "{commits} commits, {truncations} truncations");
-    let (live, mint) = (dump(&head), head.min_time());
+    let (live, mint) = (dump_without_hints(&head), head.min_time());
     head.close().unwrap();
     let again = HeadOptions { min_valid_time: Some(mint), ..busy() };
     let (head, report) = Head::open(fs(), tmp.path(), again).unwrap();
     assert!(report.damage.is_empty(), "{report:?}");
-    assert!(dump(&head) == live, "a restart gives something else");
+    assert!(dump_without_hints(&head) == live, "a restart gives something else");
 }

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Only these steps
     #[arg(value_name = "STEP")]
     only: Vec<String>,
-    /// Leave out what takes minutes: interop, fuzz, crash
+    /// Leave out what takes minutes: threads, stress, interop, fuzz, crash
     #[arg(long)]
     fast: bool,
     /// Runs of each fuzz target, 20 seconds at most
@@ -54,6 +54,18 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", about: "no warning, and the ban on std::fs", slow: false, run: |_| clippy() },
     Step { name: "no-std", about: "tsdb-model and wal-format without std", slow: false, run: |_| no_std() },
     Step { name: "docs", about: "rustdoc without a warning", slow: false, run: |_| docs() },
+    Step {
+        name: "threads",
+        about: "the head under a scheduler that tries the orders in which its threads can run",
+        slow: true,
+        run: |_| threads(),
+    },
+    Step {
+        name: "stress",
+        about: "appenders, readers and truncation on one head for a minute",
+        slow: true,
+        run: |_| stress(),
+    },
     Step {
         name: "interop",
         about: "beside Prometheus 3.14, a tenth of the rounds",
@@ -109,6 +121,25 @@ fn clippy() -> Result<()> {
             .args(["-Aclippy::disallowed_methods", "-Aclippy::disallowed_types"]),
     )?;
     sh::run(Command::new("go").args(["vet", "."]).current_dir(sh::root().join("interop")))
+}
+
+fn threads() -> Result<()> {
+    sh::run(sh::cargo().args([
+        "test",
+        "--package",
+        "tsdb-head",
+        "--features",
+        "shuttle",
+        "--test",
+        "threads",
+        "--locked",
+    ]))
+}
+
+fn stress() -> Result<()> {
+    let mut cargo = sh::cargo();
+    cargo.args(["test", "--release", "--package", "tsdb-head", "--test", "stress", "--locked", "--", "--nocapture"]);
+    sh::run(cargo.env("HEADWATER_STRESS_SECONDS", "60"))
 }
 
 fn docs() -> Result<()> {
