@@ -210,8 +210,12 @@ impl Outcome {
     fn line(&self) -> String {
         let (median, least, greatest) = self.ratio;
         let verdict = if median >= self.target { "met" } else { "MISSED" };
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let memory = self.memory.map_or(String::new(), |(theirs, ours)| {
+            format!("   peak RSS {:.1} MiB theirs {:.1} ours", mib(theirs), mib(ours))
+        });
         format!(
-            "{:<56} {:>9.2} ns/{} theirs {:>9.2} ours   {median:>6.2}× ({least:.2}–{greatest:.2})  CPU {:.2}×   target {}× {verdict}",
+            "{:<56} {:>9.2} ns/{} theirs {:>9.2} ours   {median:>6.2}× ({least:.2}–{greatest:.2})  CPU {:.2}×   target {}× {verdict}{memory}",
             self.name, self.theirs, self.unit, self.ours, self.cpu_ratio, self.target
         )
     }
