@@ -37,12 +37,12 @@ impl SegmentFile {
     }
 
     /// Reserves space behind the end.
-    pub(super) fn reserve(&self, offset: u64, len: u64) -> std::io::Result<()> {
+    pub(crate) fn reserve(&self, offset: u64, len: u64) -> std::io::Result<()> {
         self.file.reserve(offset, len)
     }
 
     /// Gives back what is reserved behind the end, which is at `len`.
-    pub(super) fn release(&self, len: u64) -> std::io::Result<()> {
+    pub(crate) fn release(&self, len: u64) -> std::io::Result<()> {
         self.file.set_len(len)
     }
 
