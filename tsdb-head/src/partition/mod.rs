@@ -49,7 +49,7 @@ pub(crate) struct PartitionCell {
     pub(crate) data: Mutex<Partition>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Partition {
     rank: Rank,
     hot: Vec<Hot>,
@@ -63,6 +63,8 @@ pub(crate) struct Partition {
     /// Only during a replay of damaged chunk files: chunks that follow in a series once the log has filled the hole that
     /// may be before them; by the ref's low byte, oldest first.
     queued: HashMap<u8, VecDeque<Mapped>>,
+    /// See [`Partition::floor`]; [`NO_TIME`] is always right.
+    floor: i64,
 }
 
 /// What appending a float to an open chunk touches: one cache line.
@@ -126,6 +128,23 @@ impl PartitionCell {
     }
 }
 
+impl Default for Partition {
+    fn default() -> Self {
+        Self {
+            rank: Rank::default(),
+            hot: Vec::new(),
+            cold: Vec::new(),
+            rares: Rares::default(),
+            segments: Segments::default(),
+            mapped: MappedChunks::default(),
+            finished: Vec::new(),
+            tx: TxLog::default(),
+            queued: HashMap::new(),
+            floor: NO_TIME,
+        }
+    }
+}
+
 impl Partition {
     #[inline]
     pub(crate) fn row(&self, low: u8) -> Option<usize> {
@@ -139,6 +158,7 @@ impl Partition {
     /// Makes room for a series without samples and returns its row. The ref must be new.
     pub(crate) fn insert(&mut self, low: u8) -> usize {
         let row = self.rank.insert(low);
+        self.floor = NO_TIME;
         if self.hot.len() == self.hot.capacity() {
             // A partition fills up once: quarters of it waste little and copy little.
             self.hot.reserve_exact(64);
@@ -197,6 +217,22 @@ impl Partition {
             return hot.xor.last_t();
         }
         self.rares.get(row).map_or(hot.xor.last_t(), Rare::open_maxt)
+    }
+
+    /// All 256 series are there and none takes a sample at or before this time: in a replay chunk files hold most of what
+    /// the log has, and so it is passed over without a look at its series. [`NO_TIME`] when nothing of that kind is known.
+    pub(crate) fn floor(&mut self) -> i64 {
+        if self.floor == NO_TIME && self.hot.len() == 256 {
+            let mut floor = i64::MAX;
+            for hot in &self.hot {
+                floor = floor.min(hot.xor.last_t());
+                if floor == NO_TIME {
+                    break;
+                }
+            }
+            self.floor = floor;
+        }
+        self.floor
     }
 
     pub(crate) fn last_kind(&self, row: usize) -> LastKind {

@@ -245,7 +245,12 @@ fn apply_group(
         let lane = lanes[lane_number as usize];
         let entries = &lane.entries[run.start as usize..][..run.len as usize];
         if holes.is_none() && !changes.concern(lane_number, &run) {
+            let floor = data.floor();
             for &entry in entries {
+                if entry.t() <= floor && !entry.is_wide() {
+                    local.late += 1;
+                    continue;
+                }
                 apply_entry(&mut data, entry, lane, shared, &mut local);
             }
             continue;

@@ -96,12 +96,15 @@ pub(super) enum Event {
     Drop(SeriesRef),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     pub(super) entries: Vec<Entry>,
     pub(super) wide: Vec<Wide>,
     wide_bytes: usize,
+    /// The length of the last one is right between records only.
     pub(super) runs: Vec<Run>,
+    /// Partition of the last run, `u64::MAX` without one.
+    partition: u64,
     pub(super) series: Vec<u8>,
     pub(super) events: Vec<Event>,
     pub(super) counts: Counts,
@@ -113,8 +116,28 @@ pub(super) struct Lane {
     float_histogram: FloatHistogram,
 }
 
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            wide: Vec::new(),
+            wide_bytes: 0,
+            runs: Vec::new(),
+            partition: u64::MAX,
+            series: Vec::new(),
+            events: Vec::new(),
+            counts: Counts::default(),
+            highest_ref: 0,
+            expiries: HashMap::new(),
+            histogram: Histogram::default(),
+            float_histogram: FloatHistogram::default(),
+        }
+    }
+}
+
 impl Lane {
     pub(super) fn clear(&mut self) {
+        self.partition = u64::MAX;
         self.entries.clear();
         self.wide.clear();
         self.wide_bytes = 0;
@@ -144,12 +167,24 @@ impl Lane {
         self.runs.shrink_to(1 << 16);
     }
 
+    #[inline(always)]
     fn push(&mut self, series: u64, entry: Entry) {
-        let start = self.entries.len() as u32;
+        if series >> 8 != self.partition {
+            self.begin_run(series >> 8);
+        }
         self.entries.push(entry);
-        match self.runs.last_mut() {
-            Some(run) if run.partition == series >> 8 => run.len += 1,
-            _ => self.runs.push(Run { partition: series >> 8, start, len: 1 }),
+    }
+
+    fn begin_run(&mut self, partition: u64) {
+        self.close_run();
+        self.runs.push(Run { partition, start: self.entries.len() as u32, len: 0 });
+        self.partition = partition;
+    }
+
+    /// Counts the entries of the last run.
+    fn close_run(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            run.len = (self.entries.len() as u32).saturating_sub(run.start);
         }
     }
 
@@ -172,9 +207,7 @@ impl Lane {
         self.series.truncate(mark.series);
         self.events.truncate(mark.events);
         self.runs.truncate(mark.runs);
-        if let Some(run) = self.runs.last_mut() {
-            run.len = (self.entries.len() as u32).saturating_sub(run.start);
-        }
+        self.partition = self.runs.last().map_or(u64::MAX, |run| run.partition);
     }
 
     fn mark(&self) -> Mark {
@@ -219,6 +252,7 @@ impl Decoder<'_> {
             self.lane.counts.undecodable += 1;
             self.lane.undo(mark);
         }
+        self.lane.close_run();
         result
     }
 

@@ -69,9 +69,10 @@ fn versus_table(outcomes: &[Outcome], pairs: usize) -> Result<String> {
     for o in outcomes {
         let (median, least, greatest) = o.ratio;
         let verdict = if median >= o.target { "met" } else { "**missed**" };
+        let count = if o.pairs == pairs { String::new() } else { format!(", {} pairs", o.pairs) };
         writeln!(
             text,
-            "| {} | {} per {} | {} | {median:.2}× ({least:.2}–{greatest:.2}) | {:.2}× | {}× | {verdict} |",
+            "| {} | {} per {} | {} | {median:.2}× ({least:.2}–{greatest:.2}{count}) | {:.2}× | {}× | {verdict} |",
             o.name,
             nanos(o.theirs),
             o.unit,

@@ -103,7 +103,7 @@ pub(crate) struct Arena {
     results: Vec<Outcome>,
     name: String,
     unit: &'static str,
-    target: f64,
+    pub(crate) target: f64,
 }
 
 /// The pairs of one contest, summed up.
@@ -123,6 +123,8 @@ pub(crate) struct Outcome {
     pub(crate) memory: Option<(u64, u64)>,
     /// What both held afterwards, those of the run with the median of live bytes.
     pub(crate) held: Option<(Held, Held)>,
+    /// How often both ran.
+    pub(crate) pairs: usize,
 }
 
 /// What a layer's contests came to.
@@ -133,7 +135,8 @@ pub(crate) struct Results {
 }
 
 impl Arena {
-    fn full_name(&self, variant: &str) -> String {
+    /// The contest and its variant.
+    pub(crate) fn full_name(&self, variant: &str) -> String {
         if variant.is_empty() { self.name.clone() } else { format!("{}, {variant}", self.name) }
     }
 
@@ -198,6 +201,7 @@ impl Outcome {
             name,
             unit,
             target,
+            pairs: pairs.len(),
             theirs: median(&of(&|(theirs, _)| theirs.nanos_per_unit())),
             ours: median(&of(&|(_, ours)| ours.nanos_per_unit())),
             ratio: (median(&ratios), ratios[0], ratios[ratios.len() - 1]),
