@@ -84,7 +84,7 @@ fn histograms_of<B: Coded>(c: &mut Criterion, name: &str, all: &[NativeHistogram
             }
         });
     });
-    let stored = chunks::histogram_chunks(all);
+    let stored = chunks::histogram_chunks(false, all);
     group.bench_function("decode", |b| {
         let mut histogram = NativeHistogram::default();
         b.iter(|| {

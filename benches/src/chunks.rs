@@ -82,14 +82,17 @@ pub fn histograms() -> Vec<Histogram> {
         .collect()
 }
 
-/// Chunks of histograms, without start timestamps.
+/// The start timestamp of the histograms where they have one: that of the process that counts.
+pub const STARTED: i64 = -60_000;
+
+/// Chunks of histograms, with or without start timestamps.
 #[must_use]
-pub fn histogram_chunks<B: Coded>(all: &[NativeHistogram<B>]) -> Vec<Vec<u8>> {
+pub fn histogram_chunks<B: Coded>(start_timestamps: bool, all: &[NativeHistogram<B>]) -> Vec<Vec<u8>> {
     all.chunks(HISTOGRAMS_PER_CHUNK)
         .map(|some| {
-            let mut appender = Appender::<B>::new(false);
+            let mut appender = Appender::<B>::new(start_timestamps);
             for (t, histogram) in (0_i64..).zip(some) {
-                appender.try_append(None, 0, t * 15_000, histogram).expect("it fits");
+                appender.try_append(None, STARTED, t * 15_000, histogram).expect("it fits");
             }
             appender.to_bytes()
         })

@@ -129,3 +129,20 @@ fn truncation_removes_old_files_and_keeps_the_sequence() {
     assert!(report.is_sound());
     assert_eq!(iterate(&files).0.len(), 1);
 }
+
+#[test]
+fn chunks_of_a_series_out_of_sequence_are_yielded_as_they_stand() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let files = open(tmp.path(), small());
+    // Each one's times say whether it follows the one before: the reference gives up all files at the second.
+    let times = [(0, 900), (500, 600), (500, 600), (-7, -1), (1_000, 2_000)];
+    let data = chunk_bytes(7);
+    for (mint, maxt) in times {
+        let (series, encoding) = (SeriesRef(3), Encoding::Xor);
+        files.write(&NewChunk { series, mint, maxt, encoding, data: &data, out_of_order: false }).expect("written");
+    }
+    let (metas, report) = iterate(&files);
+    assert_eq!(report.damages, []);
+    assert_eq!(metas.iter().map(|meta| (meta.mint, meta.maxt)).collect::<Vec<_>>(), times);
+    assert!(metas.is_sorted_by_key(|meta| meta.chunk_ref));
+}

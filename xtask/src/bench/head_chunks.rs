@@ -28,6 +28,10 @@ pub(super) const CONTESTS: &[Contest] = &[
     Contest { name: "histogram decode", unit: "histogram", target: 4.0, run: |arena| decode_integers(arena) },
     Contest { name: "float histogram append", unit: "histogram", target: 4.0, run: |arena| append_float_ones(arena) },
     Contest { name: "float histogram decode", unit: "histogram", target: 4.0, run: |arena| decode_float_ones(arena) },
+    Contest { name: "histogram append, start timestamps", unit: "histogram", target: 4.0, run: append_integers_st },
+    Contest { name: "histogram decode, start timestamps", unit: "histogram", target: 4.0, run: decode_integers_st },
+    Contest { name: "float histogram append, start timestamps", unit: "histogram", target: 4.0, run: append_floats_st },
+    Contest { name: "float histogram decode, start timestamps", unit: "histogram", target: 4.0, run: decode_floats_st },
     Contest { name: "chunk file, 128 MiB, write", unit: "chunk", target: 3.0, run: |arena| files(arena, true) },
     Contest { name: "chunk file, 128 MiB, iterate", unit: "chunk", target: 3.0, run: |arena| files(arena, false) },
 ];
@@ -131,16 +135,30 @@ fn append_float_ones(arena: &mut Arena) -> Result<()> {
     append_histograms(arena, Encoding::FloatHistogram, &all, |out, h| out.float_histogram(h))
 }
 
+fn append_integers_st(arena: &mut Arena) -> Result<()> {
+    append_histograms(arena, Encoding::HistogramSt, &chunks::histograms(), |out, h| out.histogram(h))
+}
+
+fn append_floats_st(arena: &mut Arena) -> Result<()> {
+    let all: Vec<_> = chunks::histograms().iter().map(|h| h.to_float()).collect();
+    append_histograms(arena, Encoding::FloatHistogramSt, &all, |out, h| out.float_histogram(h))
+}
+
+fn has_start_timestamps(encoding: Encoding) -> bool {
+    matches!(encoding, Encoding::HistogramSt | Encoding::FloatHistogramSt)
+}
+
 fn append_histograms<B: Coded>(
     arena: &mut Arena,
     encoding: Encoding,
     all: &[NativeHistogram<B>],
     put: fn(&mut WireWriter, &NativeHistogram<B>),
 ) -> Result<()> {
+    let start_timestamps = has_start_timestamps(encoding);
     let mut payload = WireWriter::default();
     for (n, histogram) in all.iter().enumerate() {
         payload.i64(n as i64 * 15_000);
-        payload.i64(0);
+        payload.i64(chunks::STARTED);
         put(&mut payload, histogram);
     }
     let units = all.len() as u64 * REPEAT;
@@ -158,10 +176,11 @@ fn append_histograms<B: Coded>(
             Cost::measure(units, || {
                 for _ in 0..REPEAT {
                     for (chunk, some) in all.chunks(chunks::HISTOGRAMS_PER_CHUNK).enumerate() {
-                        let mut appender = Appender::<B>::new(false);
+                        let mut appender = Appender::<B>::new(start_timestamps);
                         let first = chunk * chunks::HISTOGRAMS_PER_CHUNK;
                         for (n, histogram) in some.iter().enumerate() {
-                            appender.try_append(None, 0, (first + n) as i64 * 15_000, histogram)?;
+                            let t = (first + n) as i64 * 15_000;
+                            appender.try_append(None, chunks::STARTED, t, histogram)?;
                         }
                         total += appender.byte_len() as u64;
                         black_box(&appender);
@@ -184,8 +203,18 @@ fn decode_float_ones(arena: &mut Arena) -> Result<()> {
     decode_histograms(arena, Encoding::FloatHistogram, &all)
 }
 
+fn decode_integers_st(arena: &mut Arena) -> Result<()> {
+    decode_histograms(arena, Encoding::HistogramSt, &chunks::histograms())
+}
+
+fn decode_floats_st(arena: &mut Arena) -> Result<()> {
+    let all: Vec<_> = chunks::histograms().iter().map(|h| h.to_float()).collect();
+    decode_histograms(arena, Encoding::FloatHistogramSt, &all)
+}
+
 fn decode_histograms<B: Coded>(arena: &mut Arena, encoding: Encoding, all: &[NativeHistogram<B>]) -> Result<()> {
-    let stored = chunks::histogram_chunks(all);
+    let start_timestamps = has_start_timestamps(encoding);
+    let stored = chunks::histogram_chunks(start_timestamps, all);
     let payload = join(&stored);
     let units = all.len() as u64 * REPEAT;
     let args = json!({ "encoding": encoding.byte(), "repeat": REPEAT });
@@ -200,7 +229,7 @@ fn decode_histograms<B: Coded>(arena: &mut Arena, encoding: Encoding, all: &[Nat
                 let (mut sum, mut histogram) = (0.0, NativeHistogram::default());
                 for _ in 0..REPEAT {
                     for chunk in &stored {
-                        let mut iter = HistogramIter::<B>::new(false, chunk)?;
+                        let mut iter = HistogramIter::<B>::new(start_timestamps, chunk)?;
                         while let Some(read) = iter.next_into(&mut histogram) {
                             read?;
                             sum += histogram.sum;
