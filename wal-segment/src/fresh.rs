@@ -356,7 +356,7 @@ mod tests {
         let ledger = ended.sync().expect("a disk");
         let (mut noticed, mut flips) = (0, 0);
         for (i, piece) in written.iter().enumerate() {
-            for at in (piece.from..piece.to).step_by(997) {
+            for at in (piece.from..piece.to).step_by(9_973) {
                 let file = disk.open_write(&piece.file.file.path).expect("a segment");
                 let mut byte = [0];
                 file.read_exact_at(&mut byte, at).expect("a byte");
@@ -369,7 +369,7 @@ mod tests {
             }
             assert!(flips > i as u32);
         }
-        assert!(flips > 300, "{flips}");
+        assert!(flips > 100, "{flips}");
         assert_eq!(noticed, flips);
     }
 
