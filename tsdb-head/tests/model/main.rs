@@ -4,6 +4,7 @@
 //! `HEADWATER_MODEL_SEQUENCES` says how many sequences (300), `HEADWATER_SEED` which one is the first (1). A failure names
 //! its sequence; with that seed and one sequence it comes again.
 
+mod append;
 mod model;
 mod sequence;
 mod values;
