@@ -79,7 +79,7 @@ impl Scan {
         loop {
             let found = reader.next()?;
             if let Some((half, before)) = suspect.take()
-                && is_half_header(&half, found.as_ref(), reader.reader.file_len())
+                && is_half_header(&half, found.as_ref(), reader.reader.file_len(), entry.is_some())
             {
                 scan.take_back(&reader, &half, before);
             }
@@ -163,13 +163,14 @@ impl Scan {
 
 /// Whether an empty record is the beginning of another one's header, by what follows it. Half a header has zeros behind
 /// it; a whole one that happens to look like it has a fragment, the file's end, or too little of its page for another.
-fn is_half_header(empty: &Frame, next: Option<&Found>, file_len: u64) -> bool {
+/// Padding is zeros, too: of a segment that no ledger knows (`known`) only a header across two sectors is doubted.
+fn is_half_header(empty: &Frame, next: Option<&Found>, file_len: u64, known: bool) -> bool {
     if matches!(next, Some(Found::Frame(next)) if next.start == empty.end) {
         return false;
     }
     let crosses_sector = empty.start / SECTOR != (empty.end - 1) / SECTOR;
     let room = room_in_page(empty.end);
-    crosses_sector || file_len > empty.end && (HEADER_SIZE..PAGE_SIZE).contains(&room)
+    crosses_sector || known && file_len > empty.end && (HEADER_SIZE..PAGE_SIZE).contains(&room)
 }
 
 #[cfg(test)]

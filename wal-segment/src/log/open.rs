@@ -128,7 +128,10 @@ fn check(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger, foreign: bool) -> Re
 fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
     for (i, segment) in tail.iter().enumerate() {
         let entry = ledger.get(segment.index);
-        let scan = Scan::run_torn(fs, segment, entry)?;
+        // Of a segment without an entry that another one follows only this much is known: its writer was done with it, and
+        // an empty record before its padding is one.
+        let complete = entry.is_none() && tail[i + 1..].iter().any(|segment| segment.len > 0);
+        let scan = if complete { Scan::run(fs, segment, entry)? } else { Scan::run_torn(fs, segment, entry)? };
         let Some(range) = scan.damage.first() else {
             settle(fs, &scan, entry, ledger, report)?;
             continue;
