@@ -44,6 +44,16 @@ impl Tail {
     pub(super) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
+
+    /// Room for `most` bytes more: the buffer grows as it is used, up to `capacity`, since many a head is opened and
+    /// writes little.
+    fn make_room(&mut self, most: usize, capacity: usize) {
+        let needed = self.bytes.len() + most;
+        if needed > self.bytes.capacity() {
+            let wanted = (2 * self.bytes.capacity()).clamp(64 << 10, capacity).max(needed);
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+    }
 }
 
 impl Writer {
@@ -72,6 +82,7 @@ impl Writer {
         {
             let mut tail = shared.tail.write();
             debug_assert_eq!(tail.end(), u64::from(at.offset), "the position and the file differ");
+            tail.make_room(most, capacity);
             put_record(head, data, &mut tail.bytes);
         }
         if most >= capacity {
@@ -104,8 +115,7 @@ impl Writer {
             return Err(error);
         }
         shared.files.write().insert(number, OpenFile { path: path.clone(), file: Arc::clone(&file) });
-        *shared.tail.write() =
-            Tail { number, start: FILE_HEADER_LEN as u64, bytes: Vec::with_capacity(shared.options.write_buffer) };
+        *shared.tail.write() = Tail { number, start: FILE_HEADER_LEN as u64, bytes: Vec::new() };
         self.current = Some(Current { number, path, file, dirty: false, suspect: false });
         Ok(())
     }

@@ -43,9 +43,6 @@ struct Replay<'a> {
     ids: Vec<u8>,
 }
 
-/// What waits to be written to a chunk file. More would be memory that stays, and saves no time.
-const CHUNK_BUFFER: usize = 256 << 10;
-
 /// How often a read-only open starts over when the log changes under it.
 const ATTEMPTS: usize = 8;
 
@@ -94,11 +91,9 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
     let (files, found) = if read_only {
         chunk_files::open_read_only(fs, &chunks_dir)?
     } else {
-        ChunkFiles::open(
-            fs.clone(),
-            &chunks_dir,
-            ChunkFileOptions { write_buffer: CHUNK_BUFFER, ..Default::default() },
-        )?
+        // The reference's buffer: what a killed process leaves in its files depends on it, and on that the headers of
+        // histogram chunks behind a restart.
+        ChunkFiles::open(fs.clone(), &chunks_dir, ChunkFileOptions::default())?
     };
     let shared = Shared::new(fs.clone(), dir, options.clone(), min_valid_time.unwrap_or(i64::MIN), None, files);
     let chunks = ChunksOnDisk::scan(&shared, &found, &mut report)?;
