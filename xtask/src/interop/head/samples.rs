@@ -17,6 +17,7 @@ enum Shape {
     Histogram,
     FloatHistogram,
     Custom,
+    CustomFloat,
     /// Another kind every now and then.
     Mixed,
 }
@@ -61,13 +62,14 @@ impl Samples {
             Shape::Histogram,
             Shape::FloatHistogram,
             Shape::Custom,
+            Shape::CustomFloat,
             Shape::Mixed,
         ];
         let shape = *shapes.choose(rng).expect("not empty");
         let number = self.series.len().to_string();
         let labels =
             Labels::from_pairs([("__name__", "m"), ("number", &number), ("zone", ["a", "b", ""][number.len() % 3])]);
-        let histogram = fresh_histogram(rng, shape == Shape::Custom);
+        let histogram = fresh_histogram(rng, matches!(shape, Shape::Custom | Shape::CustomFloat));
         self.series.push(Series { labels, shape, value: 0.0, histogram });
     }
 
@@ -136,7 +138,7 @@ impl Samples {
                 Value::Float(series.value)
             }
             Shape::Noise => Value::Float(f64::from_bits(rng.next_u64())),
-            Shape::FloatHistogram => {
+            Shape::FloatHistogram | Shape::CustomFloat => {
                 observe(rng, &mut series.histogram);
                 Value::FloatHistogram(series.histogram.to_float())
             }
