@@ -12,11 +12,8 @@
 //!                 └ of 0 ─┘      └─── of 1 ────┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
 use tsdb_vfs::Fs;
 
 use crate::Compression;
@@ -27,6 +24,10 @@ use crate::framer::{Frame, Tally};
 use crate::layout::SegmentRef;
 use crate::ledger::Ledger;
 use crate::reader::{READ_SIZE, Record, SegmentReader};
+
+mod delivery;
+
+use delivery::{Delivery, StopOnDrop};
 
 /// How to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -418,85 +419,4 @@ fn deliver<T, E: From<ReadError>>(
     let stopped_by = seams.join(end)?;
     reduce(result)?;
     stopped_by.map_or(Ok(()), |e| Err(e.into()))
-}
-
-/// Hands blocks out and puts their results in order; nobody runs further ahead than `ahead` blocks.
-struct Delivery<T> {
-    total: usize,
-    ahead: usize,
-    next: AtomicUsize,
-    stopped: AtomicBool,
-    state: Mutex<Ordered<T>>,
-    changed: Condvar,
-}
-
-struct Ordered<T> {
-    taken: usize,
-    waiting: BTreeMap<usize, T>,
-}
-
-struct StopOnDrop<'a, T>(&'a Delivery<T>);
-
-impl<T> Drop for StopOnDrop<'_, T> {
-    fn drop(&mut self) {
-        if self.0.next.load(Ordering::Relaxed) < self.0.total || std::thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
-impl<T> Delivery<T> {
-    fn new(total: usize, ahead: usize) -> Self {
-        let state = Mutex::new(Ordered { taken: 0, waiting: BTreeMap::new() });
-        Self {
-            total,
-            ahead,
-            next: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-            state,
-            changed: Condvar::new(),
-        }
-    }
-
-    fn stop(&self) {
-        let _state = self.state.lock();
-        self.stopped.store(true, Ordering::Relaxed);
-        self.changed.notify_all();
-    }
-
-    fn claim(&self) -> Option<usize> {
-        let i = self.next.fetch_add(1, Ordering::Relaxed);
-        if i >= self.total {
-            return None;
-        }
-        let mut state = self.state.lock();
-        while i >= state.taken + self.ahead && !self.stopped.load(Ordering::Relaxed) {
-            self.changed.wait(&mut state);
-        }
-        (!self.stopped.load(Ordering::Relaxed)).then_some(i)
-    }
-
-    fn put(&self, i: usize, done: T) {
-        let mut state = self.state.lock();
-        state.waiting.insert(i, done);
-        if i == state.taken {
-            self.changed.notify_all();
-        }
-    }
-
-    fn take(&self) -> Option<T> {
-        let mut state = self.state.lock();
-        loop {
-            let i = state.taken;
-            if let Some(done) = state.waiting.remove(&i) {
-                state.taken += 1;
-                self.changed.notify_all();
-                return Some(done);
-            }
-            if i >= self.total || self.stopped.load(Ordering::Relaxed) {
-                return None;
-            }
-            self.changed.wait(&mut state);
-        }
-    }
 }
