@@ -365,6 +365,87 @@ impl Scenario for Repair {
     }
 }
 
+/// A process is killed with a chunk that only the page cache has; the next one writes durably behind it. Without the first
+/// one's chunk the second one's would stand for everything before it.
+#[test]
+fn what_an_opening_finds_is_durable_before_what_follows() {
+    let disk = SimFs::new(1);
+    let fs: Fs = Arc::new(disk.clone());
+    let open = || ChunkFiles::open(fs.clone(), Path::new(DIR), options(0)).expect("no failure").0;
+    let killed = open();
+    let first = write(&killed, 1).expect("room");
+    killed.flush().expect("no failure");
+    drop(killed);
+    let unsynced: Fs = Arc::new(disk.crash_point().image(Kept::Nothing));
+    assert!(find(&unsynced).expect("readable").chunks.is_empty(), "it must not be durable before");
+    let next = open();
+    let second = write(&next, 2).expect("room");
+    next.close().expect("no failure");
+    let cut: Fs = Arc::new(disk.crash_point().image(Kept::Nothing));
+    assert_eq!(find(&cut).expect("readable").chunks, BTreeMap::from([(first, 1), (second, 2)]));
+}
+
+/// The name of a file that a process was making when it was killed is lost, that of the next one, still empty, kept.
+#[test]
+fn a_removed_file_behind_a_gap_leaves_none() {
+    let disk = SimFs::new(1);
+    let fs: Fs = Arc::new(disk.clone());
+    let open = || ChunkFiles::open(fs.clone(), Path::new(DIR), options(0)).expect("no failure");
+    let (files, _) = open();
+    write(&files, 1).expect("room");
+    files.close().expect("no failure");
+    let empty = Path::new(DIR).join(file_name(3));
+    drop(fs.create_new(&empty).expect("free"));
+    let (files, report) = open();
+    assert_eq!(report.removed_empty, Some(empty));
+    assert_eq!(write(&files, 2).expect("room").file, 2);
+    files.close().expect("no failure");
+    assert!(open().1.is_sound());
+}
+
+/// Files are removed, many at once.
+struct Truncation;
+
+impl Scenario for Truncation {
+    type Note = Note;
+    type Recovered = Found;
+
+    fn prepare(&self, disk: &SimFs) {
+        let fs: Fs = Arc::new(disk.clone());
+        let (files, _) = ChunkFiles::open(fs, Path::new(DIR), options(0)).expect("an empty disk");
+        for id in 0..6 {
+            write(&files, id).expect("room");
+            files.cut_new_file();
+        }
+        files.close().expect("no failure");
+    }
+
+    fn run(&self, disk: &SimFs, _: &Journal<Note>) {
+        let fs: Fs = Arc::new(disk.clone());
+        let (files, _) = ChunkFiles::open(fs, Path::new(DIR), options(0)).expect("no failure");
+        files.truncate(6).expect("no failure");
+    }
+
+    fn recover(&self, disk: &SimFs) -> Result<Found, String> {
+        find(&(Arc::new(disk.clone()) as Fs))
+    }
+
+    fn check(&self, _: &SimFs, found: Found, _: &[Note]) -> Result<(), String> {
+        match (found.chunks.last_key_value(), &found.gaps[..], &found.damages[..]) {
+            (Some((_, 5)), [], []) => Ok(()),
+            _ => Err(format!("{found:?}")),
+        }
+    }
+}
+
+/// No power cut takes a file and leaves an older one.
+#[test]
+fn a_truncation_leaves_no_gap() {
+    let report = Enumerator::new(1).run(&Truncation);
+    report.assert_clean();
+    assert!(report.states > 10 && report.process_only == 5, "{report}");
+}
+
 fn wanted_states() -> u64 {
     std::env::var("HEADWATER_CRASH_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(6_000)
 }

@@ -14,7 +14,8 @@
 //! * Files are read with `pread`, never through a map: a map of a file that somebody cuts kills the process (SIGBUS), and
 //!   the page cache behind both is the same. The price: of 128 MiB in chunks of 330 bytes, a copy of 40 ns a chunk that a map
 //!   does not make, beside 20 ns for the checksum and 25 for all the rest.
-//! * Opening for writing makes the directory's name durable, and what it creates above it.
+//! * Opening for writing makes the directory's name durable, what it creates above it, and what the last file holds: no
+//!   chunk is ever durable while one that was written before it, and found by an opening, is not.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -175,7 +176,7 @@ impl ChunkFiles {
     /// Opens a directory for reading and writing; creates it if it is not there. New chunks go to a new file. The caller
     /// holds whatever lock keeps others out.
     ///
-    /// The one thing that opening changes is a last file of nothing but zeros, or of no length: it is removed, as the
+    /// What the last file holds is made durable. The one thing that opening changes is a last file of nothing but zeros, or of no length: it is removed, as the
     /// reference does. Whatever else is wrong is in the report.
     ///
     /// # Errors
@@ -201,7 +202,6 @@ impl ChunkFiles {
         let mut report = OpenReport { files, ..OpenReport::default() };
         let mut files = BTreeMap::new();
         let last = report.files.last().map_or(0, |file| file.number);
-        let mut highest = last;
         for entry in std::mem::take(&mut report.files) {
             match open_file(&fs, &entry) {
                 Ok(file) => {
@@ -210,7 +210,6 @@ impl ChunkFiles {
                         fs.remove_file(&entry.path).map_err(FilesError::io("remove", &entry.path))?;
                         fs.sync_dir(dir).map_err(FilesError::io("sync", dir))?;
                         report.removed_empty = Some(entry.path);
-                        highest = highest.saturating_sub(1);
                         continue;
                     }
                     report.damages.extend(fault.map(|fault| header_damage(&entry, fault)));
@@ -220,6 +219,11 @@ impl ChunkFiles {
             }
             report.files.push(entry);
         }
+        if !read_only {
+            settle(&fs, dir, report.files.last(), &files)?;
+        }
+        // Behind what is left: the number of a removed file may have left a gap before it.
+        let highest = report.files.last().map_or(last.saturating_sub(1), |file| file.number);
         let pairs = report.files.iter().zip(report.files.iter().skip(1));
         report.gaps = pairs.map(|(a, b)| a.number.saturating_add(1)..b.number).filter(|gap| !gap.is_empty()).collect();
         let shared = Shared {
@@ -278,7 +282,7 @@ impl ChunkFiles {
         })
     }
 
-    /// Removes the files whose numbers are below `before`, oldest first, so that a crash leaves no gap. If the current file
+    /// Removes the files whose numbers are below `before`, oldest first and each durably, so that a crash leaves no gap. If the current file
     /// holds chunks, the next one goes to a new file. The current file is never removed.
     ///
     /// # Errors
@@ -292,7 +296,6 @@ impl ChunkFiles {
         }
         let current = shared.tail.read().number;
         let old: Vec<_> = shared.files.read().range(..before).map(|(n, open)| (*n, open.path.clone())).collect();
-        let mut removed = false;
         for (number, path) in old {
             if number == current {
                 break;
@@ -303,9 +306,6 @@ impl ChunkFiles {
                 Err(source) => return Err(FilesError::Io { action: "remove", path, source }),
             }
             shared.files.write().remove(&number);
-            removed = true;
-        }
-        if removed {
             shared.fs.sync_dir(&shared.dir).map_err(FilesError::io("sync", &shared.dir))?;
         }
         Ok(())
@@ -430,6 +430,16 @@ impl Shared {
         let tail = self.tail.read();
         tail.number == chunk_ref.file && (tail.start..tail.end()).contains(&chunk_ref.offset.into())
     }
+}
+
+/// Makes durable what a process that was killed has left in the last file, and that file's name. Otherwise a power cut could
+/// take it and keep what is written behind it: chunks would be missing in the middle, and nothing would say so.
+fn settle(fs: &Fs, dir: &Path, last: Option<&FileEntry>, files: &BTreeMap<u32, OpenFile>) -> Result<(), FilesError> {
+    let Some(last) = last else { return Ok(()) };
+    if let Some(open) = files.get(&last.number) {
+        open.file.sync_all().map_err(FilesError::io("sync", &open.path))?;
+    }
+    fs.sync_dir(dir).map_err(FilesError::io("sync", dir))
 }
 
 fn open_file(fs: &Fs, entry: &FileEntry) -> Result<Arc<dyn VfsFile>, Fault> {
