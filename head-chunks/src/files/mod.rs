@@ -48,6 +48,7 @@ mod layout;
 mod queue;
 mod read;
 mod scan;
+mod settle;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -176,8 +177,9 @@ impl ChunkFiles {
     /// Opens a directory for reading and writing; creates it if it is not there. New chunks go to a new file. The caller
     /// holds whatever lock keeps others out.
     ///
-    /// What the last file holds is made durable. The one thing that opening changes is a last file of nothing but zeros, or of no length: it is removed, as the
-    /// reference does. Whatever else is wrong is in the report.
+    /// What the last file holds is made durable; one of which an fsync failed is written once more. What opening changes
+    /// besides is a last file of nothing but zeros, or of no length: it is removed, as the reference does. Whatever else is
+    /// wrong is in the report.
     ///
     /// # Errors
     /// When the directory cannot be created or listed, or an option is out of range; never because of what is in a file.
@@ -220,7 +222,7 @@ impl ChunkFiles {
             report.files.push(entry);
         }
         if !read_only {
-            settle(&fs, dir, report.files.last(), &files)?;
+            settle::settle(&*fs, dir, report.files.last(), &files)?;
         }
         // Behind what is left: the number of a removed file may have left a gap before it.
         let highest = report.files.last().map_or(last.saturating_sub(1), |file| file.number);
@@ -430,16 +432,6 @@ impl Shared {
         let tail = self.tail.read();
         tail.number == chunk_ref.file && (tail.start..tail.end()).contains(&chunk_ref.offset.into())
     }
-}
-
-/// Makes durable what a process that was killed has left in the last file, and that file's name. Otherwise a power cut could
-/// take it and keep what is written behind it: chunks would be missing in the middle, and nothing would say so.
-fn settle(fs: &Fs, dir: &Path, last: Option<&FileEntry>, files: &BTreeMap<u32, OpenFile>) -> Result<(), FilesError> {
-    let Some(last) = last else { return Ok(()) };
-    if let Some(open) = files.get(&last.number) {
-        open.file.sync_all().map_err(FilesError::io("sync", &open.path))?;
-    }
-    fs.sync_dir(dir).map_err(FilesError::io("sync", dir))
 }
 
 fn open_file(fs: &Fs, entry: &FileEntry) -> Result<Arc<dyn VfsFile>, Fault> {

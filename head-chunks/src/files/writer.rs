@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tsdb_vfs::VfsFile;
 
 use super::layout::{FILE_HEADER_LEN, MAX_RECORD_OVERHEAD, PREALLOCATED_LEN, RecordHead, file_header, put_record};
-use super::{ChunkRef, FilesError, OpenFile, Shared, file_name};
+use super::{ChunkRef, FilesError, OpenFile, Shared, file_name, settle};
 
 /// The file that is written to, and how far.
 #[derive(Debug)]
@@ -152,6 +152,7 @@ impl Writer {
         if current.dirty && !current.suspect {
             if let Err(source) = current.file.sync_data() {
                 self.sync_failed = Some(current.path.clone());
+                settle::mark(&*shared.fs, &shared.dir, current.number);
                 return Err(FilesError::Io { action: "sync", path: current.path.clone(), source });
             }
             current.dirty = false;
