@@ -174,7 +174,7 @@ mod tests {
         let base = base(rng);
         let n = rng.random_range(0..80);
         if v2 {
-            for v in [1, base, base - 1] {
+            for v in [1, base, base.wrapping_sub(1)] {
                 put_varint(&mut out, v);
             }
             out.extend([0xff; 8]);
