@@ -74,16 +74,22 @@ pub enum Misfit {
 /// something to it alone.
 ///
 /// ```
-/// use head_chunks::packed::PackedState;
+/// use head_chunks::packed::{Misfit, PackedState};
 /// use head_chunks::xor::XorIter;
 /// let mut pieces: Vec<[u8; 16]> = Vec::new();
 /// let mut state = PackedState::new();
 /// for i in 0..90 {
-///     state.append(i * 15_000, 1.25 * i as f64, &mut |piece| pieces.push(piece)).expect("two decimals");
+///     let (t, v) = (i * 15_000, 1.25 * i as f64);
+///     // The second sample is the first with decimals: what was an integer is then held in hundredths.
+///     if state.append(t, v, &mut |piece| pieces.push(piece)) == Err(Misfit::Form) {
+///         let old = std::mem::take(&mut pieces);
+///         state = state.repack(old.iter().map(|piece| &piece[..]), t, v, &mut |piece| pieces.push(piece));
+///         state.append(t, v, &mut |piece| pieces.push(piece)).expect("a form that takes it");
+///     }
 /// }
 /// let mut xor = Vec::new();
 /// state.assemble(pieces.iter().map(|piece| &piece[..]), &mut xor);
-/// assert!(state.byte_len() * 2 < xor.len());
+/// assert!(state.byte_len() < xor.len());
 /// assert_eq!(XorIter::new(&xor)?.nth(89).unwrap()?, (1_335_000, 111.25));
 /// # Ok::<(), head_chunks::DecodeError>(())
 /// ```
