@@ -92,7 +92,7 @@ impl Written {
     }
 
     /// Makes everything that has been written to its file durable. After a failure no later call succeeds, nor does
-    /// [`FreshSegments::finish`].
+    /// [`Ended::sync`].
     pub fn sync(&self) -> Result<(), Error> {
         self.file.sync()
     }
