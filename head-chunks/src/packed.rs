@@ -24,11 +24,9 @@ use crate::floats::Count;
 use crate::window::Window;
 use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field, read_dod};
 
-/// The powers of ten that make an integer of a value.
-const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+mod decimal;
 
-/// Integers up to this are all doubles.
-const MOST: f64 = (1_u64 << 53) as f64;
+use decimal::{POWERS, integer, value};
 
 const TIME_BITS: u32 = 48;
 const FIRST_BITS: u32 = 55;
@@ -37,25 +35,6 @@ const WIDTH_BITS: u32 = 6;
 const SLACK: u32 = 8;
 
 const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
-
-/// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
-#[inline(always)]
-fn integer(v: f64, exponent: u8) -> Option<i64> {
-    let k = if exponent == 0 {
-        v as i64
-    } else {
-        let scaled = v * POWERS[usize::from(exponent)];
-        (scaled + 0.5_f64.copysign(scaled)) as i64
-    };
-    let in_range = k.unsigned_abs() <= MOST as u64;
-    (in_range && value(k, exponent).to_bits() == v.to_bits()).then_some(k)
-}
-
-#[inline(always)]
-fn value(k: i64, exponent: u8) -> f64 {
-    // Most values are integers, and nothing else here takes as long as a division.
-    if exponent == 0 { k as f64 } else { k as f64 / POWERS[usize::from(exponent)] }
-}
 
 fn bit_len(k: u64) -> u32 {
     64 - k.leading_zeros()
@@ -427,6 +406,7 @@ impl Iterator for Unpack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::decimal::MOST;
     use super::*;
     use crate::xor::XorAppender;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
