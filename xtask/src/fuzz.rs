@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Megabytes of address space that one input may need before it counts as a bug
     #[arg(long, default_value_t = 2048)]
     rss_limit: u32,
+    /// Seconds that one input may take before it counts as a hang; more where the machine may stand still meanwhile
+    #[arg(long, default_value_t = 10)]
+    timeout: u32,
     /// Names the targets
     #[arg(long)]
     list: bool,
@@ -73,6 +76,7 @@ pub(crate) fn briefly(runs: u64) -> Result<()> {
         seed: Some(1),
         input: None,
         rss_limit: 2048,
+        timeout: 10,
         list: false,
     };
     run(&args)
@@ -124,7 +128,8 @@ fn run_target(built: &std::path::Path, name: &str, args: &Args) -> Result<()> {
     std::fs::create_dir_all(&artifacts)?;
     let mut command = std::process::Command::new(built.join(name));
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    command.args([format!("-rss_limit_mb={}", args.rss_limit), "-timeout=10".into(), "-print_final_stats=1".into()]);
+    command.args([format!("-rss_limit_mb={}", args.rss_limit), format!("-timeout={}", args.timeout)]);
+    command.arg("-print_final_stats=1");
     if let Some(input) = &args.input {
         return sh::run(command.arg(input));
     }
