@@ -49,7 +49,8 @@
 //!   name, and what is removed then (by [`retire`], not before) goes in an order that leaves no gap.
 //! * A checkpoint is read back and compared with what was written before it gets its name; a failed fsync never publishes.
 //! * Damage in a source stops a strict run with nothing changed; a salvage run reads over it, reports it, and the damaged
-//!   files end up in `quarantine/`.
+//!   files end up in `quarantine/`. What the log's ledger says was durable and is not there as it was (pages that are zeros,
+//!   missing or swapped, a segment that was cut) is damage, too; of a log that others wrote, it says nothing.
 //! * Memory: a few megabytes, plus a few bytes for each series that has metadata. It does not grow with the log.
 //! * The same input gives the same bytes, whatever the number of threads.
 //!

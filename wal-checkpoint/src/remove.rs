@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 
 use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
-use wal_segment::{Item, LogReader, SalvageReader, SegmentRef};
+use wal_segment::parallel::{self, Block, ParallelOptions};
+use wal_segment::{Ledger, ReadError};
 
 use crate::error::Error;
 use crate::hollow;
+use crate::source::Group;
 use crate::stats::Stats;
 
 /// What a checkpoint's name ends with while it is being written.
@@ -74,28 +76,39 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     let checkpoints = layout::checkpoints(fs, dir)?;
     let Some(newest) = checkpoints.last() else { return Ok(Removed::default()) };
     let segments = layout::segments(fs, dir)?;
+    let known = Ledger::load(fs, dir)?.believed(&segments);
     let stale: Vec<_> = segments.into_iter().filter(|segment| segment.index <= newest.index).collect();
     if stale.is_empty() && checkpoints.len() == 1 {
         return Ok(Removed::default());
     }
-    let mut reader = LogReader::open(fs.clone(), &newest.path)?;
+    let Group { segments: copy, ledger } = Group::of_checkpoint(fs, newest)?;
     let mut records = 0;
-    while reader.next()?.is_some() {
-        records += 1;
-    }
+    let count = |block: &mut Block<'_>| std::iter::from_fn(|| block.next().map(drop)).count();
+    let missed = parallel::read_with_ledger(fs, &copy, &ledger, &one_thread(), count, |n| {
+        records += n;
+        Ok::<_, ReadError>(())
+    })?;
     if records == 0 && hollow::is_doubtful(fs, newest, &stale)? {
         return Err(Error::Hollow { path: newest.path.clone() });
     }
+    if let Some(missed) = missed.into_iter().next() {
+        return Err(Error::Damaged(Box::new(missed.into())));
+    }
     let mut damaged = Vec::new();
-    for segment in &stale {
-        if is_damaged(fs, vec![segment.clone()])? {
-            damaged.push(segment.index);
+    for segment in stale {
+        let index = segment.index;
+        if is_damaged(fs, &Group { segments: vec![segment], ledger: known.clone() })? {
+            damaged.push(index);
         }
     }
     let mut damaged_checkpoints = Vec::new();
     for older in &checkpoints[..checkpoints.len() - 1] {
-        let segments = layout::segments(fs, &older.path)?;
-        if layout::check_sequence(&segments).is_err() || is_damaged(fs, segments)? {
+        let damaged = match Group::of_checkpoint(fs, older) {
+            Ok(group) => is_damaged(fs, &group)?,
+            Err(Error::Read(ReadError::Gap { .. })) => true,
+            Err(error) => return Err(error),
+        };
+        if damaged {
             damaged_checkpoints.push(older.path.as_path());
         }
     }
@@ -105,17 +118,32 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     Ok(removed)
 }
 
-/// Whether anything in these segments is no record: the run that made the checkpoint may have read over it, and been
-/// killed before it moved the evidence.
-fn is_damaged(fs: &Fs, segments: Vec<SegmentRef>) -> Result<bool, Error> {
-    let mut reader = SalvageReader::over(fs.clone(), segments);
-    while let Some(item) = reader.next()? {
-        match item {
-            Item::Record(record) if wal_format::validate(record.bytes).is_ok() => {}
-            _ => return Ok(true),
+/// Whether anything in these segments is no record, or not what was durable: the run that made the checkpoint may have
+/// read over it, and been killed before it moved the evidence.
+fn is_damaged(fs: &Fs, group: &Group) -> Result<bool, Error> {
+    let Group { segments, ledger } = group;
+    let all_valid = |block: &mut Block<'_>| {
+        let mut valid = true;
+        while let Some(record) = block.next() {
+            valid &= wal_format::validate(record.bytes).is_ok();
         }
+        valid
+    };
+    let mut sound = true;
+    let read = parallel::read_with_ledger(fs, segments, ledger, &one_thread(), all_valid, |valid| {
+        sound &= valid;
+        Ok(())
+    });
+    match read {
+        Ok(missed) => Ok(!sound || !missed.is_empty()),
+        Err(ReadError::Damage(_)) => Ok(true),
+        Err(error) => Err(error.into()),
     }
-    Ok(false)
+}
+
+/// Every operation on the disk in one order.
+fn one_thread() -> ParallelOptions {
+    ParallelOptions { threads: 1, ..ParallelOptions::default() }
 }
 
 /// Removes the segments that checkpoint `index` stands for, which must be there and sound: its number and below, oldest

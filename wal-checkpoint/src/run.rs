@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use tsdb_model::SeriesRef;
 use wal_format::Batch;
 use wal_segment::layout::CheckpointRef;
-use wal_segment::parallel::{self, Block, ParallelOptions};
-use wal_segment::{Item, SalvageReader, SegmentRef, layout};
+use wal_segment::parallel::{self, Block, Delivered, ParallelOptions};
+use wal_segment::{Item, Ledger, SalvageReader, SegmentRef, layout};
 
-use crate::damage::DamagePolicy;
+use crate::damage::{Damage, DamagePolicy};
 use crate::error::Error;
 use crate::filter::Wanted;
 use crate::filtered::{Filtered, Job};
@@ -25,7 +25,7 @@ use crate::metadata::LatestMetadata;
 use crate::options::{Options, Progress};
 use crate::publish::Draft;
 use crate::remove::remove_temporaries;
-use crate::source::{Range, Source, checkpoint_segments};
+use crate::source::{Group, Range, Source};
 use crate::stats::Stats;
 
 /// Metadata entries that go into one record at the end.
@@ -137,6 +137,15 @@ impl End<'_, '_> {
         filtered.taken.metadata.iter().for_each(|entry| self.metadata.set(entry));
         self.output.append(&filtered.pile)
     }
+
+    /// Takes what the ledger misses in a segment that reads without damage.
+    fn miss(&mut self, missed: Damage, damage: DamagePolicy) -> Result<(), Error> {
+        if damage == DamagePolicy::Strict {
+            return Err(Error::Damaged(Box::new(missed)));
+        }
+        self.stats.damage.push(missed);
+        Ok(())
+    }
 }
 
 impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
@@ -156,10 +165,10 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
     fn segments(&mut self, range: &Range) -> Result<(), Error> {
         let mut groups = Vec::new();
         if let Some(previous) = &range.previous {
-            groups.push(checkpoint_segments(self.source.fs, previous)?);
+            groups.push(Group::of_checkpoint(self.source.fs, previous)?);
         }
-        groups.push(range.segments(self.source)?);
-        let total_bytes = groups.iter().flatten().map(|segment| segment.len).sum();
+        groups.push(range.group(self.source)?);
+        let total_bytes = groups.iter().flat_map(|group| &group.segments).map(|segment| segment.len).sum();
         let mut progress = Progress { done_bytes: 0, total_bytes };
         for (i, group) in groups.iter().enumerate() {
             self.read_group(group, &mut progress)?;
@@ -180,10 +189,11 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
     }
 
     /// Reads segments that follow each other: in parallel, and around damage one segment at a time.
-    fn read_group(&mut self, mut segments: &[SegmentRef], progress: &mut Progress) -> Result<(), Error> {
+    fn read_group(&mut self, group: &Group, progress: &mut Progress) -> Result<(), Error> {
+        let mut segments = &group.segments[..];
         while !segments.is_empty() {
             let mut reached = Reached::default();
-            let damage = match self.read_parallel(segments, progress, &mut reached) {
+            let damage = match self.read_parallel(segments, &group.ledger, progress, &mut reached) {
                 Ok(()) => return Ok(()),
                 Err(Error::Damaged(damage)) if self.options.damage == DamagePolicy::Salvage => damage,
                 Err(error) => return Err(error),
@@ -201,6 +211,7 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
     fn read_parallel(
         &mut self,
         segments: &[SegmentRef],
+        ledger: &Ledger,
         progress: &mut Progress,
         reached: &mut Reached,
     ) -> Result<(), Error> {
@@ -216,7 +227,11 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
         let on_progress = self.options.progress.as_ref();
         let (source, mut end) =
             (self.source, End { output: &mut self.output, metadata: &mut self.metadata, stats: &mut self.stats });
-        parallel::read(source.fs, segments, &options, map, |mut filtered: Filtered| {
+        parallel::read_compared(source.fs, segments, ledger, &options, map, |delivered| {
+            let mut filtered: Filtered = match delivered {
+                Delivered::Block(filtered) => filtered,
+                Delivered::Missed(damage) => return end.miss(damage.into(), job.damage),
+            };
             end.take(&mut filtered, job.damage)?;
             if let Some(end) = filtered.end {
                 *reached = Reached { segment: Some(filtered.segment), end };

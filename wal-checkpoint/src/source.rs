@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use tsdb_vfs::Fs;
-use wal_segment::SegmentRef;
 use wal_segment::layout::{self, CheckpointRef};
+use wal_segment::{Ledger, SegmentRef};
 
 use crate::error::Error;
 use crate::live::Live;
@@ -60,9 +60,10 @@ impl Range {
         Ok((expected <= to).then_some(Self { from: expected, to, previous }))
     }
 
-    /// The segments of the range, all of them.
-    pub(crate) fn segments(&self, source: &Source<'_>) -> Result<Vec<SegmentRef>, Error> {
+    /// The segments of the range, all of them, and what was durable of them.
+    pub(crate) fn group(&self, source: &Source<'_>) -> Result<Group, Error> {
         let mut segments = layout::segments(source.fs, source.dir)?;
+        let ledger = Ledger::load(source.fs, source.dir)?.believed(&segments);
         segments.retain(|segment| (self.from..=self.to).contains(&segment.index));
         layout::check_sequence(&segments)?;
         let missing = |missing| Error::Missing { dir: source.dir.to_owned(), from: self.from, to: self.to, missing };
@@ -70,14 +71,23 @@ impl Range {
             (Some(first), _) if first.index > self.from => Err(missing(self.from)),
             (_, Some(last)) if last.index < self.to => Err(missing(last.index + 1)),
             (None, _) => Err(missing(self.from)),
-            _ => Ok(segments),
+            _ => Ok(Group { segments, ledger }),
         }
     }
 }
 
-/// The segments of a previous checkpoint, which must follow each other.
-pub(crate) fn checkpoint_segments(fs: &Fs, checkpoint: &CheckpointRef) -> Result<Vec<SegmentRef>, Error> {
-    let segments = layout::segments(fs, &checkpoint.path)?;
-    layout::check_sequence(&segments)?;
-    Ok(segments)
+/// Segments that follow each other, and the ledger that knows what was durable of them, if there is one.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) segments: Vec<SegmentRef>,
+    pub(crate) ledger: Ledger,
+}
+
+impl Group {
+    /// The segments of a checkpoint, which must follow each other.
+    pub(crate) fn of_checkpoint(fs: &Fs, checkpoint: &CheckpointRef) -> Result<Self, Error> {
+        let segments = layout::segments(fs, &checkpoint.path)?;
+        layout::check_sequence(&segments)?;
+        Ok(Self { segments, ledger: Ledger::load(fs, &checkpoint.path)? })
+    }
 }

@@ -30,7 +30,7 @@ use tsdb_vfs::{Fs, VfsFile};
 use crate::error::{FrameFault, ReadError};
 use crate::format::checksum;
 use crate::framer::Tally;
-use crate::layout::LEDGER_NAME;
+use crate::layout::{LEDGER_NAME, SegmentRef};
 
 const MAGIC: &[u8; 8] = b"HWLEDGR1";
 const SLOT: usize = 64;
@@ -180,6 +180,21 @@ impl Ledger {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Without what it says of segments that others have rewritten. `segments` are all that the directory holds: if the last
+    /// of them with anything in it is one that the ledger does not know, another program has gone on with the log, and a
+    /// segment that has become shorter than what was durable of it is that program's repair.
+    pub fn believed(mut self, segments: &[SegmentRef]) -> Self {
+        let newest = segments.iter().rfind(|segment| segment.len > 0).map(|segment| segment.index);
+        if self.last_segment() < newest {
+            for segment in segments {
+                if self.get(segment.index).is_some_and(|entry| segment.len < entry.offset) {
+                    self.entries.remove(&segment.index);
+                }
+            }
+        }
+        self
     }
 
     /// Notes what is durable of a segment, instead of what was known of it.

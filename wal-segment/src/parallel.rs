@@ -235,6 +235,17 @@ impl Seams {
         self.tally
     }
 
+    /// What the ledger says was durable of `segment`, the segment at `index` of those that the blocks are of, and is not
+    /// there as it was; to be asked when all of its blocks are joined, and none of the next. A segment without blocks has
+    /// none to join.
+    pub fn missed(&self, index: usize, segment: &SegmentRef, ledger: &Ledger) -> Option<Damage> {
+        let found = if self.segment == index { self.tally } else { Tally::default() };
+        let fault = ledger.get(segment.index)?.compare_end(found).err()?;
+        let dir = segment.dir().to_owned();
+        let location = Location { dir, segment: segment.index, record_start: found.end, offset: found.end };
+        Some(Damage { location, fault })
+    }
+
     /// Takes the next block's end. An error if the fragments that it skipped are not those that earlier blocks read: its
     /// records are not to be used. Otherwise what stopped the reading inside it, behind the records that it gave out.
     pub fn join(&mut self, end: BlockEnd) -> Result<Option<ReadError>, ReadError> {
@@ -321,10 +332,8 @@ where
     read_with_ledger(fs, segments, &Ledger::default(), options, map, reduce).map(drop)
 }
 
-/// As [`read`], and compares what it read with what the ledger says was durable: pages that are zeros now, segments that
-/// were cut, or swapped, read without an error. What it misses is returned when everything is read, in the log's order;
-/// reading does not stop there. Of a segment that is not complete the ledger speaks of a beginning: only what is missing
-/// at its end is noticed.
+/// As [`read_compared`]; what the ledger misses is returned when everything is read, in the log's order. Reading does not
+/// stop there.
 pub fn read_with_ledger<T, M, R, E>(
     fs: &Fs,
     segments: &[SegmentRef],
@@ -339,42 +348,51 @@ where
     R: FnMut(T) -> Result<(), E>,
     E: From<ReadError>,
 {
-    let mut tallies = vec![Tally::default(); segments.len()];
-    deliver_all(fs, segments, options, &map, &mut reduce, &mut tallies)?;
-    let missed = segments.iter().zip(tallies).filter_map(|(segment, found)| {
-        let fault = ledger.get(segment.index)?.compare_end(found).err()?;
-        let dir = segment.dir().to_owned();
-        let location = Location { dir, segment: segment.index, record_start: found.end, offset: found.end };
-        Some(Damage { location, fault })
-    });
-    Ok(missed.collect())
+    let mut missed = Vec::new();
+    read_compared(fs, segments, ledger, options, map, |delivered| match delivered {
+        Delivered::Block(result) => reduce(result),
+        Delivered::Missed(damage) => {
+            missed.push(damage);
+            Ok(())
+        }
+    })?;
+    Ok(missed)
 }
 
-/// Reads everything and leaves each segment's tally.
-fn deliver_all<T, M, R, E>(
+/// What [`read_compared`] hands over, in the log's order.
+#[derive(Debug)]
+pub enum Delivered<T> {
+    /// What the closure made of a block.
+    Block(T),
+    /// The segment whose last block was delivered is not what the ledger says was durable.
+    Missed(Damage),
+}
+
+/// As [`read`], and compares each segment, when it is read, with what the ledger says was durable of it: pages that are
+/// zeros now, segments that were cut, or pages that were swapped, read without an error. Reading does not stop there unless
+/// `reduce` says so. Of a segment that is not complete the ledger speaks of a beginning: only what is missing at its end is
+/// noticed. Segments before a damaged one are compared, too, before the damage is returned.
+pub fn read_compared<T, M, R, E>(
     fs: &Fs,
     segments: &[SegmentRef],
+    ledger: &Ledger,
     options: &ParallelOptions,
-    map: &M,
-    reduce: &mut R,
-    tallies: &mut [Tally],
+    map: M,
+    mut reduce: R,
 ) -> Result<(), E>
 where
     T: Send,
     M: Fn(&mut Block<'_>) -> T + Sync,
-    R: FnMut(T) -> Result<(), E>,
+    R: FnMut(Delivered<T>) -> Result<(), E>,
     E: From<ReadError>,
 {
     let blocks = blocks(segments, options.block_size);
     let threads = options.threads.clamp(1, blocks.len().max(1));
-    let mut seams = Seams::default();
+    let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0 };
     if threads == 1 {
         let mut reader = BlockReader::new(fs, segments);
-        return blocks.iter().try_for_each(|block| {
-            let delivered = deliver(run(&mut reader, block, map), &mut seams, reduce);
-            tallies[block.segment] = seams.tally();
-            delivered
-        });
+        blocks.iter().try_for_each(|block| order.deliver(block, run(&mut reader, block, &map), &mut reduce))?;
+        return order.pass(segments.len(), &mut reduce);
     }
     let delivery = Delivery::new(blocks.len(), 2 * threads);
     std::thread::scope(|scope| {
@@ -384,22 +402,23 @@ where
                 let _stop = StopOnDrop(&delivery);
                 let mut reader = BlockReader::new(fs, segments);
                 while let Some(i) = delivery.claim() {
-                    delivery.put(i, run(&mut reader, &blocks[i], map));
+                    delivery.put(i, run(&mut reader, &blocks[i], &map));
                 }
             });
         }
         let mut outcome = Ok(());
+        let mut in_order = blocks.iter();
         while outcome.is_ok()
-            && let Some(done) = delivery.take()
+            && let Some((done, block)) = delivery.take().zip(in_order.next())
         {
-            outcome = deliver(done, &mut seams, reduce);
-            tallies[seams.segment] = seams.tally();
+            outcome = order.deliver(block, done, &mut reduce);
         }
         // Also when every block is claimed: who waits for its turn to read one would wait for ever.
         delivery.stop();
         drop(stop);
         outcome
-    })
+    })?;
+    order.pass(segments.len(), &mut reduce)
 }
 
 type Done<T> = Result<(T, BlockEnd), ReadError>;
@@ -410,13 +429,37 @@ fn run<T>(reader: &mut BlockReader<'_>, block: &BlockRef, map: &impl Fn(&mut Blo
     Ok((result, block.end()))
 }
 
-fn deliver<T, E: From<ReadError>>(
-    done: Done<T>,
-    seams: &mut Seams,
-    reduce: &mut impl FnMut(T) -> Result<(), E>,
-) -> Result<(), E> {
-    let (result, end) = done?;
-    let stopped_by = seams.join(end)?;
-    reduce(result)?;
-    stopped_by.map_or(Ok(()), |e| Err(e.into()))
+/// Puts results in order, and compares what they were made of.
+struct Order<'a> {
+    segments: &'a [SegmentRef],
+    ledger: &'a Ledger,
+    seams: Seams,
+    /// Segments that were compared with the ledger.
+    compared: usize,
+}
+
+impl Order<'_> {
+    fn deliver<T, E: From<ReadError>>(
+        &mut self,
+        block: &BlockRef,
+        done: Done<T>,
+        reduce: &mut impl FnMut(Delivered<T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pass(block.segment, reduce)?;
+        let (result, end) = done?;
+        let stopped_by = self.seams.join(end)?;
+        reduce(Delivered::Block(result))?;
+        stopped_by.map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    /// Compares the segments before number `to`, all of whose blocks were delivered.
+    fn pass<T, E>(&mut self, to: usize, reduce: &mut impl FnMut(Delivered<T>) -> Result<(), E>) -> Result<(), E> {
+        for at in self.compared..to {
+            self.compared = at + 1;
+            if let Some(missed) = self.seams.missed(at, &self.segments[at], self.ledger) {
+                reduce(Delivered::Missed(missed))?;
+            }
+        }
+        Ok(())
+    }
 }
