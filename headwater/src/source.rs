@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::{self, CHECKPOINT_PREFIX};
-use wal_segment::{Item, Record, SalvageReader, SegmentRef};
+use wal_segment::{Item, Ledger, Record, SalvageReader, SegmentRef};
 
 use crate::context::Context;
 
@@ -188,7 +188,11 @@ pub(crate) fn walk(
     {
         return Ok(ControlFlow::Break(()));
     }
-    let mut reader = SalvageReader::over(fs.clone(), part.segments.clone());
+    let ledger = match part.segments.first() {
+        Some(first) => Ledger::load(fs, first.dir())?.believed(&part.segments),
+        None => Ledger::default(),
+    };
+    let mut reader = SalvageReader::over(fs.clone(), part.segments.clone()).comparing(ledger);
     while let Some(item) = reader.next()? {
         let step = match item {
             Item::Record(record) => Step::Record(record),

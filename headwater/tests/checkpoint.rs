@@ -118,6 +118,43 @@ fn damage_stops_it_and_salvage_keeps_the_evidence() {
     assert_eq!(fs::read(data.join("wal/quarantine/00000000")).expect("the evidence"), bytes);
 }
 
+/// Cuts the last record off the first segment, which is complete, so that what is left reads without an error.
+fn cut(data: &Path) {
+    let more = data.with_file_name("more.txt");
+    fs::write(&more, format!("goes_on 1 {}\n", START + SCRAPES * MINUTE)).expect("a disk");
+    let output = headwater(&["ingest", data.to_str().expect("text"), more.to_str().expect("text")]);
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let output = headwater(&["records", "--json", data.join("wal/00000000").to_str().expect("text")]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a record")).expect("JSON");
+    let offset = last["offset"].as_u64().expect("an offset");
+    File::options().write(true).open(data.join("wal/00000000")).and_then(|f| f.set_len(offset)).expect("a disk");
+}
+
+#[test]
+fn what_only_the_ledger_misses_is_damage_to_every_command() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let data = made(tmp.path());
+    let dir = data.to_str().expect("text");
+    cut(&data);
+    let before = tree(&data);
+    let says = |args: &[&str]| {
+        let output = headwater(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (code(&output), text.contains("the ledger says"))
+    };
+    assert_eq!(says(&["inspect", dir]), (1, true));
+    assert_eq!(says(&["dump", dir]), (1, true));
+    assert_eq!(says(&["records", dir]), (1, true));
+    assert_eq!(says(&["checkpoint", "--dry-run", dir]), (2, true));
+    assert_eq!(tree(&data), before);
+    assert_eq!(says(&["checkpoint", dir]), (2, true));
+    assert_eq!(says(&["checkpoint", "--salvage", dir]), (1, true));
+    let kept = fs::read(data.join("wal/quarantine/00000000")).expect("the evidence");
+    assert_eq!(kept, before[&data.join("wal/00000000")]);
+    assert_eq!(says(&["dump", dir]), (0, false));
+}
+
 #[test]
 fn it_refuses_what_is_locked_and_what_is_no_data_directory() {
     let tmp = tempfile::tempdir().expect("a directory");

@@ -6,9 +6,9 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Dumped, dump, floats, fs, labels, options};
-use tsdb_head::{DamagePolicy, Head, HeadError, HeadOptions, ReplayReport};
+use tsdb_head::{DamagePolicy, Head, HeadError, HeadOptions, Missed, ReplayDamage, ReplayReport};
 use wal_checkpoint::{Options as CheckpointOptions, Source, checkpoint};
-use wal_segment::{Compression, Log, LogOptions, layout};
+use wal_segment::{Compression, Log, LogOptions, LogReader, SegmentRef, layout};
 
 const SERIES: usize = 50;
 /// Samples of a series in a segment.
@@ -226,4 +226,88 @@ fn a_checkpoint_that_cannot_be_read_is_done_without_while_its_sources_are_there(
         let done = head.truncate(2 * PER_SEGMENT).unwrap();
         assert!(done.checkpoint.is_some_and(|stats| stats.damage.is_empty()));
     }
+}
+
+/// Cuts a segment behind its `records`th record, so that what is left reads without an error.
+fn cut(path: &Path, records: usize) -> u64 {
+    let index = layout::parse_segment_name(path.file_name().unwrap()).unwrap();
+    let whole = std::fs::metadata(path).unwrap().len();
+    let segment = SegmentRef { index, path: path.to_owned(), len: whole };
+    let mut reader = LogReader::over(fs(), vec![segment]);
+    let mut ends = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        ends.push(record.end);
+    }
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(ends[records - 1]).unwrap();
+    ends.len() as u64
+}
+
+#[test]
+fn what_only_the_ledger_misses_is_reported_by_every_opening() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = start(tmp.path(), DamagePolicy::Salvage, None);
+    fill(&head, 0..8);
+    head.close().unwrap();
+    let expected = cut(&segment(tmp.path(), 3), 2);
+    cut(&segment(tmp.path(), 5), 1);
+    let before = tree(tmp.path());
+    let missed = |report: &ReplayReport| {
+        let of = |d: &ReplayDamage| (d.at.as_ref().unwrap().segment, d.missed.unwrap(), d.torn_end);
+        report.damage.iter().map(of).collect::<Vec<_>>()
+    };
+    let both = [(3, Missed { expected, found: 2 }, false), (5, Missed { expected, found: 1 }, false)];
+    let (head, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Salvage, None)).unwrap();
+    assert_eq!(missed(&report), both);
+    let kept: Vec<i64> = (0..14).chain([16, 17, 18, 19, 20]).chain(24..32).collect();
+    (0..SERIES).for_each(|series| assert_eq!(times(&dump(&head), series), kept));
+    drop(head);
+    for read_only in [true, false] {
+        let options = small(DamagePolicy::Strict, None);
+        let opened = if read_only {
+            Head::open_read_only(fs(), tmp.path(), options)
+        } else {
+            Head::open(fs(), tmp.path(), options)
+        };
+        assert!(matches!(opened, Err(HeadError::Damaged { at: Some(at), .. }) if at.segment == 3));
+        if read_only {
+            assert_eq!(tree(tmp.path()), before);
+        }
+    }
+    // Once it is known, the ledger is put right, and what it said is kept.
+    let (head, report) = start(tmp.path(), DamagePolicy::Salvage, None);
+    assert_eq!(missed(&report), both);
+    assert!(!report.quarantined.is_empty());
+    head.close().unwrap();
+    let (_, report) = start(tmp.path(), DamagePolicy::Strict, None);
+    assert!(report.damage.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_checkpoint_that_lost_records_without_a_trace_is_reported() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = start(tmp.path(), DamagePolicy::Salvage, None);
+    fill(&head, 0..12);
+    let path = head.truncate(2 * PER_SEGMENT).unwrap().checkpoint.unwrap().path.unwrap();
+    head.close().unwrap();
+    cut(&path.join("00000000"), 3);
+    let (_, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Salvage, None)).unwrap();
+    let [damage] = &report.damage[..] else { panic!("{report:?}") };
+    assert!(damage.missed.is_some_and(|missed| missed.found == 3 && missed.expected > 3), "{damage:?}");
+    assert_eq!(damage.at.as_ref().unwrap().dir, path);
+    let (_, report) = start(tmp.path(), DamagePolicy::Salvage, None);
+    assert_eq!(report.damage.len(), 1);
+    let (_, report) = start(tmp.path(), DamagePolicy::Strict, None);
+    assert!(report.damage.is_empty());
+}
+
+#[test]
+fn without_a_ledger_a_cut_between_records_is_an_end() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = start(tmp.path(), DamagePolicy::Salvage, None);
+    fill(&head, 0..8);
+    head.close().unwrap();
+    cut(&segment(tmp.path(), 3), 2);
+    std::fs::remove_file(tmp.path().join("wal").join(layout::LEDGER_NAME)).unwrap();
+    let (_, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Strict, None)).unwrap();
+    assert!(report.damage.is_empty());
 }

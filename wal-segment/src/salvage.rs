@@ -8,6 +8,7 @@ use crate::compression::Decompressor;
 use crate::error::{Damage, ReadError};
 use crate::framer::{Event, Frame};
 use crate::layout::{self, SegmentRef};
+use crate::ledger::Ledger;
 use crate::reader::{Record, SegmentReader};
 
 /// What [`SalvageReader::next`] came to.
@@ -46,6 +47,9 @@ pub struct SalvageReader {
     current: Option<SalvageSegment>,
     last: Option<u64>,
     decompressor: Decompressor,
+    ledger: Ledger,
+    /// Whether something in the current segment was damaged.
+    damaged: bool,
 }
 
 impl SalvageReader {
@@ -57,7 +61,22 @@ impl SalvageReader {
 
     /// Reads these segments, in this order.
     pub fn over(fs: Fs, segments: Vec<SegmentRef>) -> Self {
-        Self { fs, segments: segments.into_iter(), current: None, last: None, decompressor: Decompressor::default() }
+        Self {
+            fs,
+            segments: segments.into_iter(),
+            current: None,
+            last: None,
+            decompressor: Decompressor::default(),
+            ledger: Ledger::default(),
+            damaged: false,
+        }
+    }
+
+    /// Compares what it reads with what `ledger` says was durable: at the end of a segment in which no damage explains it,
+    /// records that are missing or other ones are damage of no bytes ([`FrameFault::Ledger`](crate::FrameFault::Ledger)).
+    #[must_use]
+    pub fn comparing(self, ledger: Ledger) -> Self {
+        Self { ledger, ..self }
     }
 
     /// The next record, damage or gap; `None` at the end. After an error of the file system the next call goes on with
@@ -70,14 +89,24 @@ impl SalvageReader {
                 let (expected, found) = (self.last.map(|last| last + 1), segment.index);
                 self.last = Some(found);
                 self.current = Some(SalvageSegment::open(&self.fs, segment)?);
+                self.damaged = false;
                 if let Some(expected) = expected.filter(|&expected| expected != found) {
                     return Ok(Some(Item::Gap { expected, found }));
                 }
                 continue;
             };
             match current.next() {
-                Ok(Some(found)) => break found,
-                Ok(None) => self.current = None,
+                Ok(Some(found)) => {
+                    self.damaged |= matches!(found, Found::Damage(_));
+                    break found;
+                }
+                Ok(None) => {
+                    let missed = if self.damaged { None } else { current.missed(&self.ledger) };
+                    self.current = None;
+                    if let Some(range) = missed {
+                        return Ok(Some(Item::Damage(range)));
+                    }
+                }
                 Err(e) => {
                     self.current = None;
                     return Err(e);
@@ -110,6 +139,14 @@ pub(crate) enum Found {
 impl SalvageSegment {
     pub(crate) fn open(fs: &Fs, segment: SegmentRef) -> Result<Self, ReadError> {
         Ok(Self { reader: SegmentReader::open(fs, segment)? })
+    }
+
+    /// What the ledger misses in this segment, all of which was read.
+    fn missed(&self, ledger: &Ledger) -> Option<DamagedRange> {
+        let found = self.reader.tally();
+        let fault = ledger.get(self.reader.segment.index)?.compare_end(found).err()?;
+        let damage = self.reader.damage(found.end, found.end, fault);
+        Some(DamagedRange { damage, from: found.end, to: found.end })
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Found>, ReadError> {

@@ -62,12 +62,12 @@ impl ChunksOnDisk {
         // Stable, so that each series' chunks stay in the order in which they were written.
         found.chunks.sort_by_key(|&(series, _)| series);
         for damage in opened.damages.iter().chain(&scanned.damages) {
-            report.damage.push(ReplayDamage { at: None, problem: damage.to_string(), torn_end: false });
+            report.damage.push(ReplayDamage::new(None, damage.to_string()));
         }
         found.holes = !opened.is_sound() || !scanned.damages.is_empty();
         for gap in &opened.gaps {
             let problem = format!("chunk files {:06} to {:06} are missing", gap.start, gap.end - 1);
-            report.damage.push(ReplayDamage { at: None, problem, torn_end: false });
+            report.damage.push(ReplayDamage::new(None, problem));
         }
         shared.log_state.lock().first_out_of_order_file = first_out_of_order;
         Ok(found)

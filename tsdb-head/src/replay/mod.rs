@@ -21,13 +21,13 @@ use std::time::Instant;
 
 use head_chunks::files::{ChunkFiles, Options as ChunkFileOptions};
 use tsdb_vfs::Fs;
-use wal_segment::{SegmentRef, layout};
+use wal_segment::{Ledger, SegmentRef, layout};
 
 use crate::head::Shared;
 use crate::options::{DamagePolicy, HeadOptions};
 use crate::{HeadError, data_dir};
 use chunk_files::ChunksOnDisk;
-pub use report::{ChunkFileReport, Counts, Preserved, Progress, ReplayDamage, ReplayReport};
+pub use report::{ChunkFileReport, Counts, Missed, Preserved, Progress, ReplayDamage, ReplayReport};
 
 /// A replay under way.
 struct Replay<'a> {
@@ -135,17 +135,25 @@ impl Replay<'_> {
         if !self.shared.fs.dir_exists(&wal).map_err(HeadError::io(&wal))? {
             return Ok(());
         }
-        let (checkpoint, segments) = layout::replay_segments(&self.shared.fs, &wal)?;
+        let fs = self.shared.fs.clone();
+        // Before the segments are listed: somebody may be writing to them, and it must not speak of more than is read.
+        let ledger = Ledger::load(&fs, &wal)?;
+        let (checkpoint, segments) = layout::replay_segments(&fs, &wal)?;
+        let ledger = ledger.believed(&segments);
         let bytes = |segments: &[SegmentRef]| segments.iter().map(|segment| segment.len).sum::<u64>();
         self.bytes_total = bytes(&checkpoint) + bytes(&segments);
         self.report.bytes = self.bytes_total;
         self.report.checkpoint = layout::last_checkpoint(&self.shared.fs, &wal)?.map(|checkpoint| checkpoint.index);
         self.report.segments = segments.first().zip(segments.last()).map(|(first, last)| (first.index, last.index));
         let started = Instant::now();
-        self.read(&checkpoint, false)?;
+        let inner = match checkpoint.first() {
+            Some(first) => Ledger::load(&fs, first.dir())?,
+            None => Ledger::default(),
+        };
+        self.read(&checkpoint, &inner, false)?;
         self.report.checkpoint_time = started.elapsed();
         let started = Instant::now();
-        self.read(&segments, true)?;
+        self.read(&segments, &ledger, true)?;
         self.report.segments_time = started.elapsed();
         Ok(())
     }

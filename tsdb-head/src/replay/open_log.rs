@@ -22,7 +22,7 @@ pub(super) fn open(
     policy: DamagePolicy,
     report: &mut ReplayReport,
 ) -> Result<Log, HeadError> {
-    // The replay reads the rest.
+    // The replay reads the rest, and compares it with the ledger.
     let options = LogOptions { check: Check::Tail, ..options.clone() };
     let opened = match Log::open(fs.clone(), dir, options.clone()) {
         Err(error) if policy == DamagePolicy::Salvage && is_damage(&error) => {
@@ -34,11 +34,13 @@ pub(super) fn open(
     let (log, found) = opened?;
     if let Some(healed) = found.healed {
         let problem = format!("{}; cut off", healed.damage.fault);
-        report.damage.push(ReplayDamage { at: Some(healed.damage.location), problem, torn_end: true });
+        let damage = ReplayDamage::new(Some(healed.damage.location), problem);
+        report.damage.push(ReplayDamage { torn_end: true, ..damage });
     }
     for lost in found.lost {
-        let problem = format!("{}; durable records are gone", lost.fault);
-        report.damage.push(ReplayDamage { at: Some(lost.location), problem, torn_end: false });
+        if !report.damage.iter().any(|known| known.speaks_of(&lost.location)) {
+            report.damage.push(ReplayDamage::missed(lost));
+        }
     }
     Ok(log)
 }
@@ -77,7 +79,7 @@ pub(super) fn clean_up(fs: &Fs, dir: &Path, policy: DamagePolicy, report: &mut R
         }
         None => error.to_string(),
     };
-    report.damage.push(ReplayDamage { at: None, problem, torn_end: false });
+    report.damage.push(ReplayDamage::new(None, problem));
     Ok(())
 }
 
@@ -100,13 +102,13 @@ pub(super) fn repair(fs: &Fs, dir: &Path, report: &mut ReplayReport) -> Result<(
                     let known = report.damage.iter().any(|known| known.at.as_ref() == Some(&range.damage.location));
                     if !known {
                         let at = Some(range.damage.location.clone());
-                        report.damage.push(ReplayDamage { at, problem, torn_end: false });
+                        report.damage.push(ReplayDamage::new(at, problem));
                     }
                 }
             }
             Action::Fill { segment } => {
                 let problem = format!("segment {segment:08} is missing");
-                report.damage.push(ReplayDamage { at: None, problem, torn_end: false });
+                report.damage.push(ReplayDamage::new(None, problem));
             }
             _ => {}
         }

@@ -30,11 +30,10 @@ pub(super) fn scan(shared: &Shared, chunks: &ChunksOnDisk, report: &mut ReplayRe
                         tracing::warn!(%error, position = %record.position, "a record of the out-of-order log");
                     }
                 }
-                Item::Damage(range) => report.damage.push(ReplayDamage {
-                    at: Some(range.damage.location),
-                    problem: range.damage.fault.to_string(),
-                    torn_end: false,
-                }),
+                Item::Damage(range) => {
+                    let problem = range.damage.fault.to_string();
+                    report.damage.push(ReplayDamage::new(Some(range.damage.location), problem));
+                }
                 Item::Gap { .. } => {}
             }
         }

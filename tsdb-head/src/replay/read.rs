@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
-use wal_segment::{FrameFault, Location, LogReader, ReadError, SegmentRef};
-use wal_segment::{Item, SalvageReader};
+use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
 use super::lane::{Decoder, Lane};
@@ -75,22 +74,29 @@ fn undecodable(
         record_start: position.offset,
         offset: position.offset,
     };
-    ReplayDamage { at: Some(at), problem: error.to_string(), torn_end: false }
+    ReplayDamage::new(Some(at), error.to_string())
 }
 
 impl Replay<'_> {
     /// Reads segments in order. `live` segments are the log's own: the last of them may end in the middle of a record.
-    pub(super) fn read(&mut self, segments: &[SegmentRef], live: bool) -> Result<(), HeadError> {
+    /// What `ledger` says was durable of them and is not there as it was is reported.
+    pub(super) fn read(&mut self, segments: &[SegmentRef], ledger: &Ledger, live: bool) -> Result<(), HeadError> {
         let Some(last) = segments.last() else { return Ok(()) };
         let threads = self.shared.options.threads();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .map_err(|error| HeadError::Io { path: last.path.clone(), source: std::io::Error::other(error) })?;
-        pool.install(|| self.rounds(segments, threads, live))
+        pool.install(|| self.rounds(segments, ledger, threads, live))
     }
 
-    fn rounds(&mut self, segments: &[SegmentRef], threads: usize, live: bool) -> Result<(), HeadError> {
+    fn rounds(
+        &mut self,
+        segments: &[SegmentRef],
+        ledger: &Ledger,
+        threads: usize,
+        live: bool,
+    ) -> Result<(), HeadError> {
         let fs = self.shared.fs.clone();
         let blocks = blocks(segments, BLOCK);
         let lanes = (threads * BLOCKS_PER_THREAD).min(blocks.len());
@@ -101,7 +107,7 @@ impl Replay<'_> {
                 outcome: Outcome::default(),
             })
             .collect();
-        let mut seams = Seams::default();
+        let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0, missed: Vec::new() };
         let mut at = 0;
         while at < blocks.len() {
             let round = &blocks[at..blocks.len().min(at + lanes)];
@@ -114,7 +120,7 @@ impl Replay<'_> {
                     .for_each(|(worker, block)| worker.read(block, replay));
             }
             // The lanes up to the first that did not come to its block's end.
-            let (used, stop) = judge(&mut workers[..round.len()], round, &mut seams);
+            let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
             self.apply_workers(&mut workers[..used])?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
@@ -130,15 +136,27 @@ impl Replay<'_> {
                     }
                     let is_last = live && segment + 1 == segments.len();
                     self.salvage(&segments[segment], from, is_last, &mut workers[0].lane)?;
-                    // The rest of the segment is done; the next one begins with a clean seam.
+                    // The rest of the segment is done.
                     at = blocks.partition_point(|block| block.segment <= segment);
-                    seams = Seams::default();
+                    order.give_up(segment);
                 }
             }
+            self.miss(&mut order.missed);
             let current = blocks[at.min(blocks.len()) - 1].segment;
             self.progress(segments[current].index, segments[segments.len() - 1].index);
         }
+        order.pass(segments.len());
+        self.miss(&mut order.missed);
         Ok(())
+    }
+
+    /// Reports what the ledger misses, unless opening the log has done so.
+    fn miss(&mut self, missed: &mut Vec<Damage>) {
+        for damage in missed.drain(..) {
+            if !self.report.damage.iter().any(|known| known.speaks_of(&damage.location)) {
+                push_damage(&mut self.report.damage, ReplayDamage::missed(damage));
+            }
+        }
     }
 
     /// Takes what the workers decoded, in order.
@@ -199,7 +217,7 @@ impl Replay<'_> {
                     last_is_torn = (torn && is_last).then_some(self.report.damage.len());
                     let problem = format!("{}; {} bytes passed over", range.damage.fault, range.to - range.from);
                     let at = Some(range.damage.location);
-                    push_damage(&mut self.report.damage, ReplayDamage { at, problem, torn_end: false });
+                    push_damage(&mut self.report.damage, ReplayDamage::new(at, problem));
                 }
                 Item::Gap { .. } => {}
             }
@@ -227,6 +245,38 @@ fn push_damage(list: &mut Vec<ReplayDamage>, damage: ReplayDamage) {
     }
 }
 
+/// Puts blocks in order and compares each segment with the ledger once all of its blocks are joined.
+struct Order<'s> {
+    segments: &'s [SegmentRef],
+    ledger: &'s Ledger,
+    seams: Seams,
+    /// Segments that were compared, or given up.
+    compared: usize,
+    missed: Vec<Damage>,
+}
+
+impl Order<'_> {
+    fn join(&mut self, segment: usize, end: BlockEnd) -> Result<Option<ReadError>, ReadError> {
+        self.pass(segment);
+        self.seams.join(end)
+    }
+
+    /// Compares the segments before number `to`.
+    fn pass(&mut self, to: usize) {
+        for at in self.compared..to {
+            self.missed.extend(self.seams.missed(at, &self.segments[at], self.ledger));
+        }
+        self.compared = self.compared.max(to);
+    }
+
+    /// A segment is damaged: what it should hold says nothing more. The next one begins with a clean seam.
+    fn give_up(&mut self, segment: usize) {
+        self.pass(segment);
+        self.compared = segment + 1;
+        self.seams = Seams::default();
+    }
+}
+
 /// Why a round ended early.
 enum Stop {
     /// A lane is full; its block goes on at this offset.
@@ -236,7 +286,7 @@ enum Stop {
 }
 
 /// How many of the workers' lanes are to be used, and what is to be done then.
-fn judge(workers: &mut [Worker<'_>], round: &[BlockRef], seams: &mut Seams) -> (usize, Option<Stop>) {
+fn judge(workers: &mut [Worker<'_>], round: &[BlockRef], order: &mut Order<'_>) -> (usize, Option<Stop>) {
     let mut before: Option<(usize, u64)> = None;
     for (i, worker) in workers.iter_mut().enumerate() {
         let end = match worker.outcome.end.take() {
@@ -248,7 +298,7 @@ fn judge(workers: &mut [Worker<'_>], round: &[BlockRef], seams: &mut Seams) -> (
         };
         let segment = round[i].segment;
         let read_before = before.filter(|&(s, _)| s == segment).map_or(0, |(_, end)| end);
-        match seams.join(end) {
+        match order.join(segment, end) {
             // What this lane read does not follow what the one before it read.
             Err(error) => {
                 let from = read_before;

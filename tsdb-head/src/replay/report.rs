@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wal_segment::Location;
+use wal_segment::{FrameFault, Location};
 
 /// How far a running replay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,9 +157,41 @@ pub struct ReplayDamage {
     pub problem: String,
     /// Whether it is only the end of the log's last segment: what a crash in the middle of a write leaves.
     pub torn_end: bool,
+    /// The segment reads without an error, and holds something else than the ledger says was durable: pages that are zeros,
+    /// missing or swapped, a file that was cut.
+    pub missed: Option<Missed>,
+}
+
+/// Records of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// Those that were durable.
+    pub expected: u64,
+    /// Those that are there. As many as expected are not the same ones.
+    pub found: u64,
 }
 
 impl ReplayDamage {
+    pub(super) fn new(at: Option<Location>, problem: String) -> Self {
+        Self { at, problem, torn_end: false, missed: None }
+    }
+
+    /// What the ledger says was durable and is not there as it was.
+    pub(super) fn missed(lost: wal_segment::Damage) -> Self {
+        let missed = match lost.fault {
+            FrameFault::Ledger { expected, found, .. } => Some(Missed { expected, found }),
+            _ => None,
+        };
+        let problem = format!("{}; durable records are gone", lost.fault);
+        Self { at: Some(lost.location), problem, torn_end: false, missed }
+    }
+
+    /// Whether what was durable of this segment is known to be missed.
+    pub(super) fn speaks_of(&self, segment: &Location) -> bool {
+        self.missed.is_some()
+            && self.at.as_ref().is_some_and(|at| (&at.dir, at.segment) == (&segment.dir, segment.segment))
+    }
+
     /// Whether it is in the log at `dir` or in a checkpoint of it.
     pub(super) fn is_below(&self, dir: &std::path::Path) -> bool {
         self.at.as_ref().is_some_and(|at| at.dir.starts_with(dir))
