@@ -1,6 +1,7 @@
 //! Group commit: whoever finds nobody writing writes for all who wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -15,6 +16,8 @@ use crate::log::writer::Writer;
 pub(crate) struct Group {
     queue: Mutex<Queue>,
     done: Condvar,
+    /// What `queue.led` is, to be looked at without the lock: a hint.
+    busy: AtomicBool,
     /// Slots between two uses, for their buffers' and compressors' sake.
     idle: Mutex<Vec<Arc<Slot>>>,
 }
@@ -34,6 +37,10 @@ struct Queue {
 /// acknowledged are about to come back: without waiting for them the first of them would sync alone, and the rest be a
 /// round behind. What it costs if none of them comes is far less than a sync.
 const PATIENCE: u32 = 64;
+
+/// How often a caller looks whether the one who writes has finished before it queues up and sleeps: about as long as a
+/// write of some kilobytes takes, which is less than to fall asleep and to be woken.
+const LOOKS: u32 = 400;
 
 /// One caller's records on the way to the log, and what became of them.
 #[derive(Debug, Default)]
@@ -91,6 +98,9 @@ impl Group {
     ) -> Result<Position, Error> {
         // Nothing to encode and nobody there: the records go from the caller's memory into the page.
         let shared = options.durability == Durability::Always;
+        if options.compression == Compression::None && !shared {
+            self.look_out();
+        }
         if options.compression == Compression::None && self.lead_alone(shared) {
             let outcome = writer.lock().round(|round| {
                 let mut first = None;
@@ -106,6 +116,9 @@ impl Group {
         }
         let slot = self.idle.lock().pop().unwrap_or_default();
         let filled = slot.0.lock().staged.fill(options.compression, records);
+        if !shared {
+            self.look_out();
+        }
         let outcome = match filled {
             Ok(()) => self.commit(writer, &slot, shared),
             Err(e) => Err(e),
@@ -135,13 +148,30 @@ impl Group {
     fn lead_alone(&self, shared: bool) -> bool {
         let mut queue = self.queue.lock();
         let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.last > 1);
-        queue.led |= alone;
+        if alone {
+            self.set_led(&mut queue, true);
+        }
         alone
+    }
+
+    fn set_led(&self, queue: &mut Queue, led: bool) {
+        queue.led = led;
+        self.busy.store(led, Relaxed);
+    }
+
+    /// Waits for a moment, awake, while somebody writes.
+    fn look_out(&self) {
+        for _ in 0..LOOKS {
+            if !self.busy.load(Relaxed) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     fn step_down(&self) {
         let mut queue = self.queue.lock();
-        queue.led = false;
+        self.set_led(&mut queue, false);
         if !queue.waiting.is_empty() {
             self.done.notify_all();
         }
@@ -156,7 +186,7 @@ impl Group {
                 return outcome;
             }
         }
-        queue.led = true;
+        self.set_led(&mut queue, true);
         if shared {
             for _ in 0..PATIENCE {
                 if queue.waiting.len() >= queue.last {
@@ -177,7 +207,7 @@ impl Group {
         group.clear();
         let mut queue = self.queue.lock();
         queue.spare = group;
-        queue.led = false;
+        self.set_led(&mut queue, false);
         if others || !queue.waiting.is_empty() {
             self.done.notify_all();
         }
