@@ -204,12 +204,18 @@ impl TxLog {
         self.runs.iter_mut().for_each(|run| run.end -= cut);
     }
 
-    /// Notes that `append` brought one sample of the series with this low ref byte.
-    pub(crate) fn push(&mut self, append: u64, low: u8) {
+    /// Notes that the append which [`end_run`](Self::end_run) names brought one sample of the series with this low ref byte.
+    #[inline]
+    pub(crate) fn push(&mut self, low: u8) {
         self.lows.push(low);
+    }
+
+    /// What was noted since the last run ended is `append`'s. Called before the partition's lock is given up.
+    pub(crate) fn end_run(&mut self, append: u64) {
         let end = self.lows.len() as u32;
         match self.runs.last_mut() {
-            Some(run) if run.append == append => run.end = end,
+            Some(run) if run.append == append || run.end == end => run.end = end,
+            None if end == 0 => {}
             _ => {
                 self.runs.push(Run { append, end });
                 self.highest = self.highest.max(append);
@@ -246,19 +252,35 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn push(tx: &mut TxLog, append: u64, low: u8) {
+        tx.push(low);
+        tx.end_run(append);
+    }
+
+    #[test]
+    fn an_empty_run_leaves_no_trace() {
+        let mut tx = TxLog::default();
+        tx.end_run(1);
+        assert!(tx.runs.is_empty());
+        push(&mut tx, 2, 9);
+        tx.end_run(3);
+        push(&mut tx, 3, 9);
+        assert_eq!(tx.runs.iter().map(|run| (run.append, run.end)).collect::<Vec<_>>(), [(2, 1), (3, 2)]);
+    }
+
     #[test]
     fn a_reader_sees_complete_appends_only() {
         let iso = Arc::new(Isolation::default());
         let mut tx = TxLog::default();
         let first = iso.begin_append();
         let second = iso.begin_append();
-        tx.push(first.id, 7);
+        push(&mut tx, first.id, 7);
         drop(first);
-        tx.push(second.id, 7);
-        tx.push(second.id, 8);
+        push(&mut tx, second.id, 7);
+        push(&mut tx, second.id, 8);
         let read = iso.begin_read(0, 100);
         let third = iso.begin_append();
-        tx.push(third.id, 7);
+        push(&mut tx, third.id, 7);
         drop(second);
         assert_eq!(tx.hidden(read.view(), 7), 2);
         assert_eq!(tx.hidden(read.view(), 8), 1);
@@ -279,12 +301,12 @@ mod tests {
         let mut tx = TxLog::default();
         let early = iso.begin_append();
         let read = iso.begin_read(0, 1);
-        tx.push(early.id, 1);
+        push(&mut tx, early.id, 1);
         drop(early);
         for _ in 0..200 {
             let append = iso.begin_append();
             tx.forget_below(append.watermark);
-            tx.push(append.id, 1);
+            push(&mut tx, append.id, 1);
         }
         assert_eq!(tx.hidden(read.view(), 1), 201);
         drop(read);
@@ -292,7 +314,7 @@ mod tests {
         for _ in 0..200 {
             let append = iso.begin_append();
             tx.forget_below(append.watermark);
-            tx.push(append.id, 1);
+            push(&mut tx, append.id, 1);
         }
         assert!(tx.runs.len() <= 264, "{}", tx.runs.len());
         assert_eq!(tx.lows.len(), tx.runs.last().map_or(0, |run| run.end as usize));

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tsdb_head::{Head, HeadOptions};
-use tsdb_model::Labels;
+use tsdb_model::staleness::stale_nan;
+use tsdb_model::{LabelPairs, Labels, SeriesRef};
 use tsdb_vfs::{Fs, RealFs};
+use wal_format::Sample;
 
 #[test]
 fn appenders_that_make_series_at_once_do_not_wait_for_each_other() {
@@ -36,4 +39,76 @@ fn appenders_that_make_series_at_once_do_not_wait_for_each_other() {
     // A sample before its series' record would be one of an unknown ref.
     assert_eq!(report.counts.unknown_refs, 0);
     assert_eq!(report.counts.applied, (THREADS * COMMITS * SERIES) as u64);
+}
+
+/// A batch by labels is the same as its samples one by one: refs, refusals, and what the log gets.
+#[test]
+fn many_by_labels_is_one_by_one() {
+    let mut rng = SmallRng::seed_from_u64(11);
+    let fs: Fs = Arc::new(RealFs::new());
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let open = |dir: &tempfile::TempDir| Head::open(fs.clone(), dir.path(), HeadOptions::default()).expect("opened").0;
+    let [one, many] = [open(&dirs[0]), open(&dirs[1])];
+    let (mut taken, mut refusals, mut known) = (0, std::collections::BTreeMap::new(), 0);
+    for commit in 0..300_i64 {
+        let count = rng.random_range(0..40);
+        let labels: Vec<Labels> = (0..count).map(|_| labels(&mut rng)).collect();
+        let now = 1_700_000_000_000 + commit * 15_000;
+        let mut samples: Vec<Sample> = (0..count)
+            .map(|_| {
+                let t = now + if rng.random_bool(0.05) { -7_000_000 } else { rng.random_range(-90_000..20) };
+                let v = if rng.random_bool(0.1) { stale_nan() } else { rng.random_range(0..3).into() };
+                Sample { series: SeriesRef(0), st: 0, t, v }
+            })
+            .collect();
+        let mut appender = one.appender();
+        let each: Vec<Result<SeriesRef, String>> = samples
+            .iter()
+            .zip(&labels)
+            .map(|(sample, labels)| appender.append(None, labels, sample.t, sample.v).map_err(|e| e.to_string()))
+            .collect();
+        let mut other = many.appender();
+        let mut refused = vec![None; count];
+        other.append_many_by_labels(&labels, &mut samples, |i, error| refused[i] = Some(error.to_string()));
+        for ((each, refused), sample) in each.into_iter().zip(refused).zip(&samples) {
+            match &each {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    *refusals.entry(error.chars().filter(|c| !c.is_ascii_digit()).collect::<String>()).or_insert(0) += 1
+                }
+            }
+            assert_eq!(each, refused.map_or(Ok(sample.series), Err));
+        }
+        known += usize::from(one.series_count() == many.series_count());
+        match rng.random_bool(0.8) {
+            true => assert_eq!(appender.commit().expect("committed"), other.commit().expect("committed")),
+            false => drop((appender, other)),
+        }
+    }
+    println!("{taken} taken, refused {refusals:?}");
+    assert!(taken > 1_000 && refusals.len() > 3 && refusals.values().all(|&n| n > 20), "{taken} {refusals:?}");
+    assert_eq!(known, 300);
+    one.close().expect("closed");
+    many.close().expect("closed");
+    let log = |dir: &tempfile::TempDir| std::fs::read(dir.path().join("wal/00000000")).expect("a segment");
+    assert!(log(&dirs[0]) == log(&dirs[1]), "the logs differ");
+}
+
+/// Few enough that they come again, some of them refused.
+fn labels(rng: &mut SmallRng) -> Labels {
+    let id = rng.random_range(0..150).to_string();
+    let mut pairs = vec![("__name__", "m"), ("id", id.as_str())];
+    match rng.random_range(0..20) {
+        0 => pairs.clear(),
+        1 => pairs.push(("id", "again")),
+        2 => pairs.push(("without", "")),
+        _ => {}
+    }
+    let mut packed = Vec::new();
+    for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+        packed.push(text.len() as u8);
+        packed.extend_from_slice(text.as_bytes());
+    }
+    // Repeated names and empty values are left in.
+    LabelPairs::from_packed(&packed).expect("pairs").to_labels()
 }

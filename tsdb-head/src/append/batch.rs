@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use tsdb_model::SeriesRef;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
+use tsdb_model::{Labels, SeriesRef};
 use wal_format::Sample;
 
 /// What must not be mixed within a batch, floats apart: each has a log record or a chunk encoding of its own.
@@ -67,6 +67,9 @@ impl Batch {
     }
 }
 
+/// Labels of so many new series are kept until they are logged; those of more are looked up again.
+const KEPT_LABELS: usize = 4096;
+
 /// An appender's memory, used again by the next one.
 #[derive(Debug, Default)]
 pub(crate) struct AppendBuffers {
@@ -75,8 +78,10 @@ pub(crate) struct AppendBuffers {
     used: usize,
     /// The histogram type of each series in the last batch that has one.
     pub(crate) kinds: HashMap<u64, SampleType>,
-    /// Series this appender made.
+    /// Series this appender made, ascending.
     pub(crate) created: Vec<u64>,
+    /// The labels of the first ones of them, which are about to be written to the log.
+    pub(crate) created_labels: Vec<Labels>,
     /// Series that were not in the log yet when a sample was taken for them; with repeats.
     pub(crate) unlogged: Vec<u64>,
     pub(crate) ids: Vec<u8>,
@@ -100,6 +105,14 @@ impl AppendBuffers {
         self.batches[self.used - 1].floats.push(sample);
     }
 
+    /// Where floats go that begin no batch of their own: those of series without histograms in this transaction.
+    pub(crate) fn floats_and_unlogged(&mut self) -> (&mut Vec<Sample>, &mut Vec<u64>) {
+        if self.used == 0 {
+            self.next_batch();
+        }
+        (&mut self.batches[self.used - 1].floats, &mut self.unlogged)
+    }
+
     pub(crate) fn push_histogram(&mut self, series: SeriesRef, st: i64, t: i64, histogram: AnyHistogram) {
         let sample_type = histogram.sample_type();
         let other = self.kinds.get(&series.0).is_some_and(|&before| before != sample_type);
@@ -119,6 +132,14 @@ impl AppendBuffers {
         self.kinds.get(&series).map(|&sample_type| AnyHistogram::stale(sample_type, marker))
     }
 
+    /// Notes a series that this appender made.
+    pub(crate) fn push_created(&mut self, series: u64, labels: &Labels) {
+        self.created.push(series);
+        if self.created_labels.len() < KEPT_LABELS {
+            self.created_labels.push(labels.clone());
+        }
+    }
+
     #[cold]
     fn next_batch(&mut self) {
         self.kinds.clear();
@@ -134,6 +155,7 @@ impl AppendBuffers {
         self.used = 0;
         self.kinds.clear();
         self.created.clear();
+        self.created_labels.clear();
         self.unlogged.clear();
         self.records.clear();
     }

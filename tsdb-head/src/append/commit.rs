@@ -7,12 +7,13 @@ use tsdb_model::staleness::is_stale;
 use tsdb_model::{Labels, SeriesRef};
 use wal_format::{NativeSample, Series, Version, Wire};
 
-use super::batch::{AnyHistogram, Batch, HistogramEntry};
+use super::batch::{AnyHistogram, AppendBuffers, Batch, HistogramEntry};
 use super::{Appender, Committed};
 use crate::CommitError;
 use crate::head::Shared;
 use crate::index::LabelIndex;
 use crate::partition::{Appended, LastKind, Partition, PartitionCell};
+use crate::sync::RwLock;
 
 impl Appender {
     /// Writes what this appender holds to the log and, once it is there as durably as the log promises, into memory.
@@ -29,28 +30,31 @@ impl Appender {
     fn write_log(&mut self) -> Result<(), CommitError> {
         let head = Arc::clone(&self.head);
         let Some(log) = &head.log else { return Ok(()) };
-        let buffers = &mut self.buffers;
-        let mut records = std::mem::take(&mut buffers.records);
-        records.clear();
-        // Held until the records are written, so that no other appender's samples of these series come first.
-        let _logging = (!buffers.unlogged.is_empty()).then(|| head.logging_series.lock());
-        let mut mine = Vec::new();
-        if !buffers.unlogged.is_empty() {
-            let mut unlogged = head.unlogged.lock();
-            mine.extend(buffers.unlogged.iter().copied().filter(|series| unlogged.remove(series)));
-            drop(unlogged);
-            mine.sort_unstable();
-            encode_series(&head.index.read(), &mine, &mut records);
-        }
         let version = if head.options.start_timestamps { Version::V2 } else { Version::V1 };
-        for batch in buffers.batches() {
-            encode_batch(batch, version, &mut records);
+        let mut records = std::mem::take(&mut self.buffers.records);
+        let mut wanted = std::mem::take(&mut self.buffers.unlogged);
+        let buffers = &self.buffers;
+        wanted.sort_unstable();
+        wanted.dedup();
+        // Mostly all of them are still to be logged, by us: that is encoded before others have to wait.
+        encode_all(&head, buffers, &wanted, version, &mut records);
+        // Held until the records are written, so that no other appender's samples of these series come first.
+        let _logging = (!wanted.is_empty()).then(|| head.logging_series.lock());
+        let mut mine = Vec::new();
+        if !wanted.is_empty() {
+            let mut unlogged = head.unlogged.lock();
+            mine.extend(wanted.iter().copied().filter(|series| unlogged.remove(series)));
+            drop(unlogged);
+            if mine.len() < wanted.len() {
+                encode_all(&head, buffers, &mine, version, &mut records);
+            }
         }
         let result = if records.is_empty() { Ok(()) } else { log.append(records.records()).map(|_| ()) };
         if result.is_err() {
             head.unlogged.lock().extend(mine);
         }
         self.buffers.records = records;
+        self.buffers.unlogged = wanted;
         Ok(result?)
     }
 
@@ -78,7 +82,7 @@ impl Appender {
         while let Some(first) = floats.get(from) {
             let number = first.series.0 >> 8;
             let run = floats[from..].iter().take_while(|sample| sample.series.0 >> 8 == number).count();
-            self.in_partition(number, |head, append, data| {
+            self.in_partition(number, |head, isolated, data| {
                 for sample in &floats[from..from + run] {
                     let low = sample.series.0 as u8;
                     let Some(row) = data.row(low) else { continue };
@@ -92,10 +96,8 @@ impl Appender {
                     data.commit_one(row);
                     let outcome = data.append_float(row, sample.st, sample.t, sample.v, &head.rules);
                     done.count(outcome, sample.t);
-                    if outcome != Appended::Late
-                        && let Some(append) = append
-                    {
-                        data.tx.push(append, low);
+                    if outcome != Appended::Late && isolated {
+                        data.tx.push(low);
                     }
                 }
             });
@@ -107,46 +109,44 @@ impl Appender {
 
     fn apply_histograms(&mut self, batch: &Batch, done: &mut Tally) {
         for HistogramEntry { series, st, t, histogram } in &batch.histograms {
-            self.in_partition(series.0 >> 8, |head, append, data| {
+            self.in_partition(series.0 >> 8, |head, isolated, data| {
                 let low = series.0 as u8;
                 let Some(row) = data.row(low) else { return };
                 data.commit_one(row);
                 let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
                 done.count(outcome, *t);
-                if outcome != Appended::Late
-                    && let Some(append) = append
-                {
-                    data.tx.push(append, low);
+                if outcome != Appended::Late && isolated {
+                    data.tx.push(low);
                 }
             });
         }
         for HistogramEntry { series, st, t, histogram } in &batch.float_histograms {
-            self.in_partition(series.0 >> 8, |head, append, data| {
+            self.in_partition(series.0 >> 8, |head, isolated, data| {
                 let low = series.0 as u8;
                 let Some(row) = data.row(low) else { return };
                 data.commit_one(row);
                 let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
                 done.count(outcome, *t);
-                if outcome != Appended::Late
-                    && let Some(append) = append
-                {
-                    data.tx.push(append, low);
+                if outcome != Appended::Late && isolated {
+                    data.tx.push(low);
                 }
             });
         }
     }
 
-    /// Runs `work` in a partition under its lock, and sends the chunks it filled on their way.
-    fn in_partition(&mut self, number: u64, work: impl FnOnce(&Shared, Option<u64>, &mut Partition)) {
+    /// Runs `work` in a partition under its lock and sends the chunks it filled on their way. `work` is told whether it has
+    /// to note its samples for isolation.
+    fn in_partition(&mut self, number: u64, work: impl FnOnce(&Shared, bool, &mut Partition)) {
         if !self.load_cell(number) {
             return;
         }
         let (Some(cell), Some(open)) = (&self.cell, &self.open) else { return };
-        let append = self.head.options.isolation.then_some(open.ticket.id);
+        let isolated = self.head.options.isolation;
         let mut data = cell.data.lock();
         data.tx.forget_below(open.ticket.watermark);
         let before = data.finished().len();
-        work(&self.head, append, &mut data);
+        work(&self.head, isolated, &mut data);
+        data.tx.end_run(open.ticket.id);
         let bytes: usize = data.finished()[before..].iter().map(|done| done.bytes.len()).sum();
         drop(data);
         if bytes > 0 {
@@ -203,14 +203,39 @@ impl Tally {
     }
 }
 
-/// A series record for these refs, which are alive as their samples are pending.
-fn encode_series(index: &LabelIndex, series: &[u64], records: &mut wal_format::Batch) {
+/// All records of a commit; `series` are those that get a series record.
+fn encode_all(
+    head: &Shared,
+    buffers: &AppendBuffers,
+    series: &[u64],
+    version: Version,
+    records: &mut wal_format::Batch,
+) {
+    records.clear();
+    encode_series(&head.index, buffers, series, records);
+    for batch in buffers.batches() {
+        encode_batch(batch, version, records);
+    }
+}
+
+/// A series record for these refs (ascending), which are alive as their samples are pending.
+fn encode_series(index: &RwLock<LabelIndex>, buffers: &AppendBuffers, series: &[u64], records: &mut wal_format::Batch) {
     if series.is_empty() {
         return;
     }
-    let labels: Vec<Labels> = series.iter().filter_map(|&series| index.labels(series)).collect();
-    let entries = series.iter().zip(&labels);
-    records.series(entries.map(|(&series, labels)| Series { series: SeriesRef(series), labels: labels.pairs() }));
+    let mut put = |labels: &[Labels]| {
+        let entries = series.iter().zip(labels);
+        records.series(entries.map(|(&series, labels)| Series { series: SeriesRef(series), labels: labels.pairs() }));
+    };
+    let kept = &buffers.created_labels;
+    if series.len() == kept.len() && series == buffers.created {
+        put(kept);
+    } else {
+        let index = index.read();
+        let labels: Vec<Labels> = series.iter().filter_map(|&series| index.labels(series)).collect();
+        drop(index);
+        put(&labels);
+    }
 }
 
 fn encode_batch(batch: &Batch, version: Version, records: &mut wal_format::Batch) {

@@ -111,6 +111,51 @@ impl Appender {
         Ok(SeriesRef(series))
     }
 
+    /// Appends many floats to the series with these labels, each made if there is none, and puts the refs into the samples.
+    /// `refused` is told of each one that is not taken, by its position; what has no partner in the other list is left
+    /// alone.
+    ///
+    /// The series of a target's first scrape are made together: far cheaper than one at a time.
+    pub fn append_many_by_labels(
+        &mut self,
+        labels: &[Labels],
+        samples: &mut [Sample],
+        mut refused: impl FnMut(usize, AppendError),
+    ) {
+        if !self.buffers.kinds.is_empty() {
+            // Histograms in this transaction: staleness markers are decided one by one.
+            for (i, (sample, labels)) in samples.iter_mut().zip(labels).enumerate() {
+                match self.append_with_start(None, labels, sample.st, sample.t, sample.v) {
+                    Ok(series) => sample.series = series,
+                    Err(error) => refused(i, error),
+                }
+            }
+            return;
+        }
+        let mut in_time = Vec::with_capacity(samples.len());
+        for (i, (sample, labels)) in samples.iter().zip(labels).enumerate() {
+            match self.check_time(sample.t) {
+                Ok(()) => in_time.push((i, labels)),
+                Err(error) => refused(i, error),
+            }
+        }
+        let take = |appender: &mut Self, i: usize, series: u64| {
+            let sample: &mut Sample = &mut samples[i];
+            let taken = appender.with_series(series, &mut |data, row, _| {
+                accept_float(data, row, sample.t, sample.v)?;
+                data.pend(row);
+                Ok(())
+            })?;
+            Some(taken.map(|()| {
+                let series = SeriesRef(series);
+                sample.series = series;
+                let st = appender.stored_start(sample.st);
+                appender.buffers.push_float(Sample { series, t: sample.t, v: sample.v, st });
+            }))
+        };
+        self.resolve_many(in_time.into_iter(), take, refused);
+    }
+
     /// Appends many floats by ref. `refused` is told of each one that is not taken, by its position; a ref that no series
     /// has is [`AppendError::UnknownSeries`].
     ///
@@ -129,19 +174,59 @@ impl Appender {
                 i += 1;
                 continue;
             }
-            i += self.append_run(number, &samples[i..], |at, error| refused(i + at, error));
+            // Without histograms in this transaction nothing is decided sample by sample.
+            let plain = self.buffers.kinds.is_empty();
+            let run = samples[i..].iter().take_while(|sample| sample.series.0 >> 8 == number).count();
+            if plain {
+                self.append_plain(&samples[i..i + run], |at, error| refused(i + at, error));
+            } else {
+                self.append_run(number, &samples[i..i + run], |at, error| refused(i + at, error));
+            }
+            i += run;
         }
     }
 
-    /// Appends the first samples of those given that are of one partition, whose cell is loaded. Returns how many these
-    /// were.
-    fn append_run(&mut self, number: u64, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) -> usize {
-        let Some(cell) = self.cell.clone() else { return samples.len() };
+    /// Appends samples of the partition whose cell is loaded; no series has histograms in this transaction.
+    fn append_plain(&mut self, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
+        let (Some(cell), Some(open)) = (&self.cell, &self.open) else { return };
+        let own_bound = open.min_valid;
+        if let Some(oldest) = samples.iter().map(|sample| sample.t).filter(|&t| t >= own_bound).min() {
+            open.ticket.announce(oldest);
+        }
+        // Read after the announcement, as in `check_time`.
+        let bound = self.head.time.min_valid().max(own_bound);
+        let starts = self.head.options.start_timestamps;
+        let (floats, unlogged) = self.buffers.floats_and_unlogged();
+        floats.reserve(samples.len());
         let mut data = cell.data.lock();
         for (i, sample) in samples.iter().enumerate() {
-            if sample.series.0 >> 8 != number {
-                return i;
+            let (series, t, v) = (sample.series, sample.t, sample.v);
+            if t < bound {
+                let min_valid = if t < own_bound { own_bound } else { bound };
+                refused(i, AppendError::OutOfBounds { t, min_valid });
+                continue;
             }
+            let Some(row) = data.row(series.0 as u8) else {
+                refused(i, AppendError::UnknownSeries(series));
+                continue;
+            };
+            match data.begin_float(row, t, v) {
+                Ok(is_unlogged) => {
+                    if is_unlogged {
+                        unlogged.push(series.0);
+                    }
+                    floats.push(Sample { series, t, v, st: if starts { sample.st } else { 0 } });
+                }
+                Err(refusal) => refused(i, refused_at(refusal, t)),
+            }
+        }
+    }
+
+    /// Appends samples of one partition, whose cell is loaded.
+    fn append_run(&mut self, number: u64, samples: &[Sample], mut refused: impl FnMut(usize, AppendError)) {
+        let Some(cell) = self.cell.clone() else { return };
+        let mut data = cell.data.lock();
+        for (i, sample) in samples.iter().enumerate() {
             match self.take_float(&mut data, sample) {
                 Ok(true) => {}
                 Err(error) => refused(i, error),
@@ -158,7 +243,6 @@ impl Appender {
                 }
             }
         }
-        samples.len()
     }
 
     /// Takes a float for a series of this partition; `false` when it is none that simply goes in.

@@ -1,5 +1,6 @@
 //! From a ref or labels to a series, made if there is none.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,16 +24,7 @@ impl Appender {
         {
             return result;
         }
-        let labels = match canonical(labels) {
-            Err(name) => return Err(AppendError::DuplicateLabelName { name }),
-            Ok(labels) if labels.is_empty() => {
-                return Err(match series {
-                    Some(series) if series.0 != 0 => AppendError::UnknownSeries(series),
-                    _ => AppendError::EmptyLabels,
-                });
-            }
-            Ok(labels) => labels,
-        };
+        let labels = checked(series, labels)?;
         let head = Arc::clone(&self.head);
         let mut ids = std::mem::take(&mut self.buffers.ids);
         // Collection takes the index for writing: while it is held, a series that was found stays.
@@ -52,29 +44,102 @@ impl Appender {
             Found::Known(series) => series,
             Found::New => {
                 head.last_ref.store(fresh, Ordering::SeqCst);
-                self.create(fresh);
+                head.unlogged.lock().insert(fresh);
+                self.create(fresh, &labels);
                 fresh
             }
         };
         self.with_series(series, &mut then).unwrap_or(Err(AppendError::UnknownSeries(SeriesRef(series))))
     }
 
-    /// Puts a series without samples into its partition; the index is held for writing.
-    fn create(&mut self, series: u64) {
-        let cell = Arc::clone(self.head.directory.write().get_or_insert(series >> 8));
-        self.head.unlogged.lock().insert(series);
-        let mut data = cell.data.lock();
-        let row = data.insert(series as u8);
-        data.mark_unlogged(row);
-        // Until this appender has finished, the series is not collected.
-        data.pend(row);
-        drop(data);
-        self.buffers.created.push(series);
-        self.cell = Some(cell);
+    /// As [`resolve`](Self::resolve) for many series known by their labels alone: the index is locked for reading
+    /// until one is missing, and once more for making that and finding or making the rest. `then` gets the position of each
+    /// in order, and `refused` those that come to nothing.
+    pub(super) fn resolve_many<'a>(
+        &mut self,
+        mut all: impl Iterator<Item = (usize, &'a Labels)>,
+        mut then: impl FnMut(&mut Self, usize, u64) -> Option<Result<(), AppendError>>,
+        mut refused: impl FnMut(usize, AppendError),
+    ) {
+        let head = Arc::clone(&self.head);
+        let mut ids = std::mem::take(&mut self.buffers.ids);
+        let mut missing = Vec::new();
+        // As in `resolve`: what was found stays while the index is held.
+        let index = head.index.read();
+        for (i, labels) in all.by_ref() {
+            let labels = match checked(None, labels) {
+                Ok(labels) => labels,
+                Err(error) => {
+                    refused(i, error);
+                    continue;
+                }
+            };
+            match index.find(labels.pairs(), &mut ids).and_then(|known| then(self, i, known)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => refused(i, error),
+                None => missing.push((i, labels)),
+            }
+            if !missing.is_empty() {
+                break;
+            }
+        }
+        for (i, labels) in all {
+            match checked(None, labels) {
+                Ok(labels) => missing.push((i, labels)),
+                Err(error) => refused(i, error),
+            }
+        }
+        drop(index);
+        if !missing.is_empty() {
+            let mut index = head.index.write();
+            let mut found = Vec::with_capacity(missing.len());
+            let mut last = head.last_ref.load(Ordering::SeqCst);
+            for (i, labels) in &missing {
+                let fresh = last.checked_add(1).ok_or(AppendError::NoRefLeft);
+                let got = fresh.and_then(|fresh| Ok((fresh, index.get_or_insert(fresh, labels.pairs(), &mut ids)?)));
+                match got {
+                    Ok((fresh, Found::New)) => {
+                        last = fresh;
+                        found.push((*i, fresh, Some(labels)));
+                    }
+                    Ok((_, Found::Known(series))) => found.push((*i, series, None)),
+                    Err(error) => refused(*i, error),
+                }
+            }
+            head.last_ref.store(last, Ordering::SeqCst);
+            // Before anybody can find them, also by ref.
+            head.unlogged.lock().extend(found.iter().filter(|(.., new)| new.is_some()).map(|&(_, series, _)| series));
+            for (i, series, new) in found {
+                if let Some(labels) = new {
+                    self.create(series, labels);
+                }
+                match then(self, i, series) {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => refused(i, error),
+                    None => refused(i, AppendError::UnknownSeries(SeriesRef(series))),
+                }
+            }
+        }
+        self.buffers.ids = ids;
+    }
+
+    /// Puts a series without samples into its partition; the index is held for writing, and `unlogged` names the series.
+    fn create(&mut self, series: u64, labels: &Labels) {
+        if !self.load_cell(series >> 8) {
+            self.cell = Some(Arc::clone(self.head.directory.write().get_or_insert(series >> 8)));
+        }
+        if let Some(cell) = &self.cell {
+            let mut data = cell.data.lock();
+            let row = data.insert(series as u8);
+            data.mark_unlogged(row);
+            // Until this appender has finished, the series is not collected.
+            data.pend(row);
+        }
+        self.buffers.push_created(series, labels);
     }
 
     /// Calls `then` if the series is alive.
-    fn with_series<T>(
+    pub(super) fn with_series<T>(
         &mut self,
         series: u64,
         then: &mut impl FnMut(&mut Partition, usize, u64) -> Result<T, AppendError>,
@@ -101,5 +166,17 @@ impl Appender {
                 self.cell.is_some()
             }
         }
+    }
+}
+
+/// Labels as the head keys them, if they name a series.
+fn checked(series: Option<SeriesRef>, labels: &Labels) -> Result<Cow<'_, Labels>, AppendError> {
+    match canonical(labels) {
+        Err(name) => Err(AppendError::DuplicateLabelName { name }),
+        Ok(labels) if labels.is_empty() => Err(match series {
+            Some(series) if series.0 != 0 => AppendError::UnknownSeries(series),
+            _ => AppendError::EmptyLabels,
+        }),
+        Ok(labels) => Ok(labels),
     }
 }

@@ -52,7 +52,13 @@ impl Dictionary {
 
     /// The id of `value`, which becomes known if it was not.
     pub(crate) fn intern(&mut self, value: &[u8]) -> Result<u32, TextFull> {
-        if let Some(id) = self.find(value) {
+        if let Some(id) = self.last
+            && self.get(id) == value
+        {
+            return Ok(id);
+        }
+        let hash = hash_bytes(value);
+        if let Some(&id) = self.table.find(hash, |&id| self.get(id) == value) {
             self.last = Some(id);
             return Ok(id);
         }
@@ -78,7 +84,7 @@ impl Dictionary {
             }
         };
         let Self { table, symbols, text, .. } = self;
-        table.insert_unique(hash_bytes(value), id, |&other| hash_bytes(text_at(text, symbols[other as usize].offset)));
+        table.insert_unique(hash, id, |&other| hash_bytes(text_at(text, symbols[other as usize].offset)));
         self.last = Some(id);
         Ok(id)
     }

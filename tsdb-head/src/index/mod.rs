@@ -11,6 +11,7 @@ mod postings;
 mod rank;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use hashbrown::HashTable;
 use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
@@ -39,7 +40,7 @@ pub(crate) struct LabelIndex {
     values: Vec<Dictionary>,
     lists: PostingLists,
     /// Label bytes by `ref >> 8`.
-    pages: HashMap<u64, LabelPage>,
+    pages: Pages,
     /// Refs below 2³² that carry their own hash in their label bytes.
     known: HashTable<u32>,
     /// The others: a foreign log may hold any ref.
@@ -47,6 +48,22 @@ pub(crate) struct LabelIndex {
     /// Name ids of the series interned last: the next one mostly has the same names.
     shape: Vec<u32>,
     series: usize,
+}
+
+type Pages = HashMap<u64, LabelPage, BuildHasherDefault<PageHasher>>;
+
+/// The keys are refs, which a log may choose as it likes: mixed well, but with less work than the standard hasher does.
+#[derive(Debug, Default)]
+struct PageHasher(u64);
+
+impl Hasher for PageHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= hash_bytes(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// What [`LabelIndex::get_or_insert`] found.
@@ -66,7 +83,7 @@ impl LabelIndex {
             varint::put_uvarint(ids, name.into());
             varint::put_uvarint(ids, value.into());
         }
-        self.find_ids(ids)
+        self.find_ids(hash_bytes(ids), ids)
     }
 
     fn name_id(&self, position: usize, name: &[u8]) -> Option<u32> {
@@ -76,8 +93,8 @@ impl LabelIndex {
         }
     }
 
-    fn find_ids(&self, ids: &[u8]) -> Option<u64> {
-        let hash = hash_bytes(ids);
+    /// `hash` is that of `ids`.
+    fn find_ids(&self, hash: u64, ids: &[u8]) -> Option<u64> {
         let narrow = self.known.find(hash, |&series| self.ids(series.into()) == ids);
         narrow.map(|&series| series.into()).or_else(|| {
             if self.known_wide.is_empty() {
@@ -95,13 +112,19 @@ impl LabelIndex {
         ids: &mut Vec<u8>,
     ) -> Result<Found, IndexFull> {
         ids.clear();
+        // A series with a value that nobody had is new.
+        let mut new_value = false;
         for (i, (name, value)) in labels.into_iter().enumerate() {
             let name = self.intern_name(i, name)?;
-            let value = self.values[name as usize].intern(value).map_err(|_| IndexFull)?;
+            let values = &mut self.values[name as usize];
+            let before = values.len();
+            let value = values.intern(value).map_err(|_| IndexFull)?;
+            new_value |= values.len() > before;
             varint::put_uvarint(ids, name.into());
             varint::put_uvarint(ids, value.into());
         }
-        if let Some(known) = self.find_ids(ids) {
+        let hash = hash_bytes(ids);
+        if !new_value && let Some(known) = self.find_ids(hash, ids) {
             return Ok(Found::Known(known));
         }
         let mut rest = &ids[..];
@@ -113,7 +136,6 @@ impl LabelIndex {
             }
         }
         self.pages.entry(series >> 8).or_default().insert(series as u8, ids);
-        let hash = hash_bytes(ids);
         let Self { known, known_wide, pages, .. } = self;
         match u32::try_from(series) {
             Ok(series) => {
@@ -272,7 +294,7 @@ impl LabelIndex {
     }
 }
 
-fn ids_in(pages: &HashMap<u64, LabelPage>, series: u64) -> &[u8] {
+fn ids_in(pages: &Pages, series: u64) -> &[u8] {
     pages.get(&(series >> 8)).and_then(|page| page.get(series as u8)).unwrap_or_default()
 }
 

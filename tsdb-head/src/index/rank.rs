@@ -6,12 +6,17 @@
 pub(crate) struct Rank {
     bits: [u64; 4],
     before: [u8; 4],
+    /// All bytes are members: what most sets grow to.
+    full: bool,
 }
 
 impl Rank {
     /// The row of `low`, if it is a member.
     #[inline]
     pub(crate) fn row(&self, low: u8) -> Option<usize> {
+        if self.full {
+            return Some(usize::from(low));
+        }
         let word = self.bits[usize::from(low >> 6)];
         let bit = 1u64 << (low & 63);
         if word & bit == 0 {
@@ -48,6 +53,7 @@ impl Rank {
             *before = sum as u8;
             sum += word.count_ones();
         }
+        self.full = sum == 256;
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -123,16 +123,14 @@ fn append(
 fn append_share(head: &Head, labels: &[Labels], samples: &mut [Sample], per_commit: usize) -> Result<()> {
     for (n, commit) in samples.chunks_mut(per_commit).enumerate() {
         let mut appender = head.appender();
+        let mut refused = None;
         if labels.is_empty() {
-            let mut refused = None;
             appender.append_many(commit, |_, error| refused = Some(error));
-            if let Some(error) = refused {
-                return Err(error.into());
-            }
         } else {
-            for (sample, labels) in commit.iter_mut().zip(&labels[n * per_commit..]) {
-                sample.series = appender.append(None, labels, sample.t, sample.v)?;
-            }
+            appender.append_many_by_labels(&labels[n * per_commit..], commit, |_, error| refused = Some(error));
+        }
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         appender.commit()?;
     }
