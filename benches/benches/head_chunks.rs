@@ -59,11 +59,29 @@ fn floats(c: &mut Criterion) {
                 }
             });
         });
+        group.bench_function("XOR visit", |b| {
+            b.iter(|| {
+                let mut sum = 0.0;
+                for chunk in &stored {
+                    XorIter::new(chunk).and_then(|all| all.visit(|_, v| sum += v)).expect("sound");
+                }
+                sum
+            });
+        });
         let stored = chunks::float_chunks(Encoding::Xor2, values, CHUNKS);
         group.bench_function("XOR2 decode", |b| {
             b.iter(|| {
                 let samples = stored.iter().flat_map(|chunk| Xor2Iter::new(chunk).expect("a header"));
                 samples.map(|sample| sample.expect("sound").1).sum::<f64>()
+            });
+        });
+        group.bench_function("XOR2 visit", |b| {
+            b.iter(|| {
+                let mut sum = 0.0;
+                for chunk in &stored {
+                    Xor2Iter::new(chunk).and_then(|all| all.visit(|_, v, _| sum += v)).expect("sound");
+                }
+                sum
             });
         });
         group.finish();

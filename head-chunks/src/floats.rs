@@ -144,30 +144,34 @@ impl<S: Floats> FloatAppender<S> {
     }
 }
 
-/// Appends at most `most` samples to two columns, and stops at the first error.
+/// Where samples go in two columns.
+pub(crate) struct Places<'a>(core::iter::Zip<core::slice::IterMut<'a, i64>, core::slice::IterMut<'a, f64>>);
+
+impl Places<'_> {
+    #[inline(always)]
+    pub(crate) fn put(&mut self, t: i64, value: f64) {
+        if let Some(place) = self.0.next() {
+            (*place.0, *place.1) = (t, value);
+        }
+    }
+}
+
+/// Appends what `visit` puts to two columns, of which there are at most `most` samples.
+#[inline(always)]
 pub(crate) fn fill_columns(
     most: usize,
     times: &mut Vec<i64>,
     values: &mut Vec<f64>,
-    mut samples: impl Iterator<Item = Result<(i64, f64), DecodeError>>,
+    visit: impl FnOnce(&mut Places<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let (from_t, from_v) = (times.len(), values.len());
     // Places first and samples into them: a push would ask for each whether there is room.
     times.resize(from_t + most, 0);
     values.resize(from_v + most, 0.0);
-    let (mut read, mut result) = (0, Ok(()));
-    for (t, value) in times[from_t..].iter_mut().zip(&mut values[from_v..]) {
-        match samples.next() {
-            Some(Ok(sample)) => (*t, *value) = sample,
-            Some(Err(error)) => {
-                result = Err(error);
-                break;
-            }
-            None => break,
-        }
-        read += 1;
-    }
+    let mut places = Places(times[from_t..].iter_mut().zip(&mut values[from_v..]));
+    let result = visit(&mut places);
+    let read = most - places.0.len();
     times.truncate(from_t + read);
     values.truncate(from_v + read);
-    if result.is_ok() { samples.next().map_or(Ok(()), |beyond| beyond.map(drop)) } else { result }
+    result
 }

@@ -12,7 +12,7 @@
 //! latest, because seven bits could not say a later one. So every chunk of more than 127 samples has them, also when all
 //! are 0.
 
-use crate::bits::BitReader;
+use crate::bits::{BitReader, LoopReader};
 use crate::varbit;
 
 /// Bit of the header: the first sample has a start timestamp.
@@ -82,6 +82,27 @@ impl StReader {
         let field = varbit::read_int(bits);
         self.diff = if index == first { field } else { self.diff.wrapping_add(field) };
         self.st = before.wrapping_sub(self.diff);
+    }
+
+    /// Whether there is anything behind sample `index` (from 1 on).
+    #[inline(always)]
+    pub(crate) fn is_behind(&self, index: u32) -> bool {
+        // Wraps where there is nothing in the chunk.
+        index > u32::from(self.header & LAST_CHANGE_ON).wrapping_sub(1)
+    }
+
+    /// As [`StReader::read`] of what [`StReader::is_behind`] a sample, in a loop. `None`, and nothing was changed, when it is
+    /// long or reaches past bit `end`.
+    #[inline(always)]
+    pub(crate) fn loop_read<'a>(&mut self, bits: LoopReader<'a>, end: usize, before: i64) -> Option<LoopReader<'a>> {
+        let (field, behind) = varbit::loop_int(bits)?;
+        if behind.pos() > end {
+            return None;
+        }
+        // Before the first it is 0.
+        self.diff = self.diff.wrapping_add(field);
+        self.st = before.wrapping_sub(self.diff);
+        Some(behind)
     }
 
     /// Header and memory of a writer that goes on behind `samples` samples.

@@ -14,7 +14,7 @@
 //!
 //! Signed fields are two's complement, but the pattern `100…0` is the positive end of the range.
 
-use crate::bits::{BitReader, BitStream, PEEK_BITS, STREAM_BITS};
+use crate::bits::{BitReader, BitStream, LoopReader, PEEK_BITS, STREAM_BITS};
 
 /// The prefixes and widths, smallest first, without the one of 64 bits.
 const NARROW: [(u64, u32, u32); 7] = [
@@ -104,6 +104,14 @@ pub(crate) fn read_int(bits: &mut BitReader<'_>) -> i64 {
     let wide = Wide::read(*bits);
     *bits = wide.behind;
     wide.int()
+}
+
+/// Reads a signed field in a loop; `None` for one of 56 or 64 bits.
+#[inline(always)]
+pub(crate) fn loop_int(bits: LoopReader<'_>) -> Option<(i64, LoopReader<'_>)> {
+    let word = bits.peek()?;
+    let short = Short::of(word);
+    (short.len <= PEEK_BITS).then(|| (short.int(word), bits.behind(short.len)))
 }
 
 /// Reads an unsigned field.

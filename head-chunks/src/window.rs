@@ -2,7 +2,7 @@
 
 use core::hint::select_unpredictable;
 
-use crate::bits::{BitReader, BitStream, PEEK_BITS, STREAM_BITS};
+use crate::bits::{BitReader, BitStream, LoopReader, PEEK_BITS, STREAM_BITS, rare};
 use crate::error::{DecodeError, DecodeErrorKind};
 
 /// Five bits of leading zeros and six of significant bits.
@@ -216,6 +216,51 @@ impl ReadWindow {
         }
         bits.consume(used);
         Some(bits.read(64 - shift) << trailing)
+    }
+
+    /// The significant bits that `rest`, a word without its first `used` bits, begins with, in this window, and the reader
+    /// behind them. `None` when they are so many that they are not for a loop.
+    #[inline(always)]
+    pub(crate) fn loop_known<'a>(self, rest: u64, used: u32, bits: LoopReader<'a>) -> Option<(u64, LoopReader<'a>)> {
+        let Self { shift, trailing } = self;
+        let behind = bits.behind(used + 64 - shift);
+        if shift >= used + 64 - PEEK_BITS {
+            return Some((rest >> shift << trailing, behind));
+        }
+        if shift < 64 - PEEK_BITS {
+            rare();
+            return None;
+        }
+        Some((bits.behind(used).peek()? >> shift << trailing, behind))
+    }
+
+    /// Gorilla's field, which `rest`, a word without its first `used` bits, begins with: as [`ReadWindow::loop_known`].
+    #[inline(always)]
+    pub(crate) fn loop_xor<'a>(&mut self, rest: u64, used: u32, bits: LoopReader<'a>) -> Option<(u64, LoopReader<'a>)> {
+        if rest >> 63 == 0 {
+            Some((0, bits.behind(used + 1)))
+        } else if rest << 1 >> 63 == 0 {
+            self.loop_known(rest << 2, used + 2, bits)
+        } else {
+            self.loop_fresh(rest << 2, used + 2, bits)
+        }
+    }
+
+    /// As [`ReadWindow::loop_known`] with the window, which then becomes this one, in front of the bits.
+    #[inline(always)]
+    pub(crate) fn loop_fresh<'a>(
+        &mut self,
+        rest: u64,
+        used: u32,
+        bits: LoopReader<'a>,
+    ) -> Option<(u64, LoopReader<'a>)> {
+        let window = Self::parse(rest);
+        if window.trailing > window.shift {
+            rare();
+            return None;
+        }
+        *self = window;
+        window.loop_known(rest << WINDOW_BITS, used + WINDOW_BITS, bits)
     }
 }
 

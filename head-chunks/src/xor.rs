@@ -20,6 +20,8 @@
 //! Two ways to append: [`XorAppender`] owns its bytes; [`AppendState`] is 48 bytes without a buffer, for one that keeps a
 //! great many open chunks and wants each of them to touch one cache line a sample.
 
+mod visit;
+
 use tsdb_model::varint;
 
 use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
@@ -333,7 +335,7 @@ impl<'a> XorIter<'a> {
     pub fn columns(self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
         // A sample takes at least two bits: a header that lies cannot make us reserve more than the bytes could hold.
         let left = usize::from(self.remaining()).min(self.bits.remaining() / 2);
-        fill_columns(left, times, values, self)
+        fill_columns(left, times, values, |places| self.visit(|t, value| places.put(t, value)))
     }
 
     #[inline(always)]

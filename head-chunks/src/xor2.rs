@@ -24,6 +24,8 @@
 //! pattern `100…0` is the negative end of the range, unlike in XOR chunks; start timestamps are varbit
 //! fields, where it is positive.
 
+mod visit;
+
 use tsdb_model::staleness::STALE_NAN_BITS;
 use tsdb_model::varint;
 
@@ -331,7 +333,7 @@ impl<'a> Xor2Iter<'a> {
     pub fn columns(self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), DecodeError> {
         // A sample takes at least a bit: a header that lies cannot make us reserve more than the bytes could hold.
         let left = usize::from(self.remaining()).min(self.bits.remaining());
-        fill_columns(left, times, values, self.map(|sample| sample.map(|(t, value, _)| (t, value))))
+        fill_columns(left, times, values, |places| self.visit(|t, value, _| places.put(t, value)))
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ mod reader;
 mod split;
 mod stream;
 
-pub(crate) use reader::{BitReader, MAX_VARINT_BITS, PEEK_BITS};
+pub(crate) use reader::{BitReader, LoopReader, MAX_VARINT_BITS, PEEK_BITS, rare};
 pub use split::PIECE;
 pub(crate) use split::SplitBits;
 pub(crate) use stream::{BitStream, STREAM_BITS};

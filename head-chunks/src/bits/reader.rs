@@ -8,6 +8,9 @@ pub(crate) const PEEK_BITS: u32 = 57;
 /// What a varint takes that is too long: ten groups of eight bits.
 pub(crate) const MAX_VARINT_BITS: usize = 80;
 
+/// Bytes that a [`LoopReader`] may leave: it ends eight bytes before the last, and within a field of a few bytes.
+const TAIL: usize = 16;
+
 /// Reads bits from the front of a byte slice.
 ///
 /// Past the end it reads zeros: a decoder reads a whole sample and asks once, with [`BitReader::overrun`], whether it was
@@ -51,6 +54,16 @@ impl<'a> BitReader<'a> {
     #[inline]
     pub(crate) fn overrun(&self) -> bool {
         self.pos > self.end()
+    }
+
+    /// What is left, with zeros behind it, when a [`LoopReader`] has come to its end; and how many bits are in front of it.
+    #[inline(always)]
+    pub(crate) fn padded_tail(&self) -> Option<([u8; 2 * TAIL], usize)> {
+        let from = self.pos / 8;
+        let left = self.bytes.get(from..).filter(|left| left.len() <= TAIL)?;
+        let mut padded = [0; 2 * TAIL];
+        padded[..left.len()].copy_from_slice(left);
+        Some((padded, from * 8))
     }
 
     /// Bits not yet taken.
@@ -129,6 +142,51 @@ impl<'a> BitReader<'a> {
     pub(crate) fn varint(self) -> (Option<i64>, Self) {
         let (value, behind) = self.uvarint();
         (value.map(varint::unzigzag), behind)
+    }
+}
+
+/// Says that a branch is hardly ever taken. In a loop that is left by many branches the compiler would otherwise think that
+/// it turns but once or twice, and keep in memory what the loop works with.
+#[cold]
+#[inline]
+pub(crate) fn rare() {}
+
+/// A [`BitReader`] for a loop that is to have no call in it and few instructions: what does not come easily ends the loop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoopReader<'a> {
+    bytes: &'a [u8],
+    /// Next bit, as a [`BitReader`]'s.
+    pos: usize,
+}
+
+impl<'a> LoopReader<'a> {
+    /// Goes on where a reader is.
+    #[inline(always)]
+    pub(crate) fn new(bits: BitReader<'a>) -> Self {
+        Self { bytes: bits.bytes, pos: bits.pos }
+    }
+
+    /// The position of the next bit.
+    #[inline(always)]
+    pub(crate) fn pos(self) -> usize {
+        self.pos
+    }
+
+    /// The same bytes, `n` bits on.
+    #[inline(always)]
+    pub(crate) fn behind(self, n: u32) -> Self {
+        Self { pos: self.pos + n as usize, ..self }
+    }
+
+    /// As [`BitReader::peek`]; `None` within the last eight bytes.
+    #[inline(always)]
+    pub(crate) fn peek(self) -> Option<u64> {
+        let byte = self.pos >> 3;
+        let Some(word) = self.bytes.get(byte..byte + 8) else {
+            rare();
+            return None;
+        };
+        Some(u64::from_be_bytes(word.try_into().unwrap_or_default()) << (self.pos & 7))
     }
 }
 

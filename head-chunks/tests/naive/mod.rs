@@ -460,5 +460,21 @@ pub fn real(encoding: u8, chunk: &[u8]) -> Decoded {
         assert_eq!(error.sample as usize, samples.len(), "the error names another sample: {error}");
         assert!(error.bit <= chunk.len() as u64 * 8, "the error names a bit behind the end: {error}");
     }
+    visited(encoding, chunk, &samples, &result);
     Decoded { samples, sound: result.is_ok() }
+}
+
+/// Whoever visits all samples at once meets the same ones, and the same error.
+fn visited(encoding: u8, chunk: &[u8], samples: &[Sample], result: &Result<(), head_chunks::DecodeError>) {
+    use head_chunks::xor::XorIter;
+    use head_chunks::xor2::Xor2Iter;
+    let mut met = Vec::new();
+    let mut put = |t, v: f64, st| met.push(Sample { t, st, value: Value::Float(v.to_bits()) });
+    let visited = match encoding {
+        1 => XorIter::new(chunk).and_then(|all| all.visit(|t, v| put(t, v, 0))),
+        4 => Xor2Iter::new(chunk).and_then(|all| all.visit(&mut put)),
+        _ => return,
+    };
+    assert_eq!(visited, *result);
+    assert_eq!(met, samples);
 }
