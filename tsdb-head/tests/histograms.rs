@@ -102,6 +102,18 @@ fn refusals() {
 }
 
 #[test]
+fn a_fresh_head_begins_at_the_first_sample_also_if_its_zero_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = open(tmp.path());
+    let mut app = head.appender();
+    app.append_start_zero(None, &labels(1), 7_000, 7_000).unwrap_err();
+    assert_eq!((head.min_time(), head.max_time()), (7_000, 7_000));
+    app.append(None, &labels(1), 6_500, 1.0).unwrap();
+    app.rollback();
+    assert_eq!((head.min_time(), head.max_time()), (7_000, 7_000));
+}
+
+#[test]
 fn start_timestamps_are_kept_when_asked_for_and_read_back_without_asking() {
     let tmp = tempfile::tempdir().unwrap();
     let (head, _) = Head::open(fs(), tmp.path(), starts()).unwrap();

@@ -281,7 +281,7 @@ impl Appender {
     }
 
     /// The series of a zero sample. As in the reference, a fresh head opens at the sample's time, not at the start
-    /// timestamp's, and labels are looked at before the time is.
+    /// timestamp's, also if the zero is then refused, and labels are looked at before the time is.
     fn resolve_for_zero(
         &mut self,
         series: Option<SeriesRef>,
@@ -289,10 +289,11 @@ impl Appender {
         t: i64,
         start: i64,
     ) -> Result<SeriesRef, AppendError> {
+        let opened = self.open_at(t).map(drop);
         if start >= t {
             return Err(AppendError::StartNotBeforeSample { start, t });
         }
-        self.open_at(t)?;
+        opened?;
         self.resolve(series, labels, |_, _, series| Ok(SeriesRef(series)))
     }
 

@@ -214,6 +214,7 @@ impl Sequence {
         }
         let start = t - rng.random_range(-1..self.step.max(2));
         let result = appender.append_start_zero(None, &labels(series), t, start);
+        self.model.open_at(transaction, t);
         if start >= t {
             return match result {
                 Err(AppendError::StartNotBeforeSample { .. }) => {
@@ -223,7 +224,6 @@ impl Sequence {
                 other => Err(format!("a zero at {start} for a sample at {t}: {other:?}")),
             };
         }
-        self.model.open_at(transaction, t);
         let plain = Plain::Float(0);
         let allowed = match self.model.check_time(transaction, start) {
             Verdict::Taken => self.model.verdicts(series, start, &plain),
