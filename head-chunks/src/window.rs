@@ -8,6 +8,9 @@ use crate::error::{DecodeError, DecodeErrorKind};
 /// Five bits of leading zeros and six of significant bits.
 const WINDOW_BITS: u32 = 11;
 
+/// The longest field of a stream that leaves in the word what the next one's length is told from.
+const SHORT_BITS: u32 = STREAM_BITS - 2 - WINDOW_BITS;
+
 /// Control bits and how many they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix(pub(crate) u64, pub(crate) u32);
@@ -103,27 +106,42 @@ impl Window {
     /// As [`Window::next_xor`] of a field of at most 43 bits, for a stream in which 13 or more bits are left; so many are
     /// then left again. `None`, and nothing was taken, if the field is longer or the window is none.
     ///
-    /// Without a branch, because what comes next is what the data is about: no predictor knows it. How long the field is
-    /// is known before the word is filled up, so that the fields behind each other wait for that only.
+    /// Whether there is a difference is what the data is about, no predictor knows it: so there is no branch for that. But
+    /// windows are rare once there is one that covers most differences, and without a new one the field's length is known
+    /// early, so that the fields behind each other wait for little.
     #[inline(always)]
     pub(crate) fn next_short_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
         let word = bits.word();
-        let fresh = word >> 62 == 0b11;
-        let new = ReadWindow::parse(word << 2);
-        let shift = select_unpredictable(fresh, new.shift, self.shift());
-        let trailing = select_unpredictable(fresh, new.trailing, self.trailing());
-        let head = select_unpredictable(fresh, 2 + WINDOW_BITS, 2);
-        let changed = word >> 63 != 0;
-        let len = select_unpredictable(changed, head + 64 - shift, 1);
+        if word >> 62 == 0b11 {
+            rare();
+            return self.next_fresh_xor(bits);
+        }
+        let shift = self.shift();
+        let len = select_unpredictable(word >> 63 != 0, 2 + 64 - shift, 1);
         bits.refill();
-        if len > STREAM_BITS - 2 - WINDOW_BITS || trailing > shift {
+        if len > SHORT_BITS {
+            return None;
+        }
+        let xor = (bits.word() << 2) >> shift << self.trailing();
+        bits.take(len);
+        // A value that is not changed has no bits here.
+        Some(xor & (word as i64 >> 63) as u64)
+    }
+
+    /// As [`Window::next_short_xor`] of a field with a new window.
+    #[inline(always)]
+    fn next_fresh_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
+        let ReadWindow { shift, trailing } = ReadWindow::parse(bits.word() << 2);
+        let head = 2 + WINDOW_BITS;
+        let len = head + 64 - shift;
+        bits.refill();
+        if len > SHORT_BITS || trailing > shift {
             return None;
         }
         *self = Self::new(shift, trailing);
         let xor = (bits.word() << head) >> shift << trailing;
         bits.take(len);
-        // A value that is not changed has no bits here.
-        Some(xor & (word as i64 >> 63) as u64)
+        Some(xor)
     }
 
     /// A field of more bits than a stream's word has, or a window that is none.
