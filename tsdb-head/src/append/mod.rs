@@ -32,6 +32,8 @@ pub struct Appender {
     buffers: AppendBuffers,
     /// The partition used last.
     cell: Option<Arc<PartitionCell>>,
+    /// The one before: the series of a commit mostly lie in two, which are gone through twice.
+    cell_before: Option<Arc<PartitionCell>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ pub struct Committed {
 impl Appender {
     pub(crate) fn new(head: Arc<Shared>) -> Self {
         let buffers = head.buffers.lock().pop().unwrap_or_default();
-        let mut appender = Self { head, open: None, buffers, cell: None };
+        let mut appender = Self { head, open: None, buffers, cell: None, cell_before: None };
         if appender.head.time.initialised() && appender.head.log.is_some() {
             appender.begin();
         }
@@ -199,6 +201,7 @@ impl Appender {
         let (floats, unlogged) = self.buffers.floats_and_unlogged();
         floats.reserve(samples.len());
         let mut data = cell.data.lock();
+        let all_logged = data.all_logged(samples.iter().map(|sample| sample.series.0 as u8));
         for (i, sample) in samples.iter().enumerate() {
             let (series, t, v) = (sample.series, sample.t, sample.v);
             if t < bound {
@@ -212,7 +215,7 @@ impl Appender {
             };
             match data.begin_float(row, t, v) {
                 Ok(is_unlogged) => {
-                    if is_unlogged {
+                    if !all_logged && is_unlogged {
                         unlogged.push(series.0);
                     }
                     floats.push(Sample { series, t, v, st: if starts { sample.st } else { 0 } });

@@ -9,7 +9,7 @@ use tsdb_model::{Labels, SeriesRef};
 use super::Appender;
 use crate::AppendError;
 use crate::index::{Found, canonical};
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionCell};
 
 impl Appender {
     /// Finds or makes the series and calls `then` with its partition (locked), its row and its ref.
@@ -159,13 +159,17 @@ impl Appender {
     /// Makes `self.cell` the partition with this number; `false` if there is none.
     #[inline]
     pub(super) fn load_cell(&mut self, number: u64) -> bool {
-        match &self.cell {
-            Some(cell) if cell.number == number && !cell.dead.load(Ordering::SeqCst) => true,
-            _ => {
-                self.cell = self.head.cell(number);
-                self.cell.is_some()
-            }
+        let is_it = |cell: &Option<Arc<PartitionCell>>| {
+            cell.as_ref().is_some_and(|cell| cell.number == number && !cell.dead.load(Ordering::SeqCst))
+        };
+        if is_it(&self.cell) {
+            return true;
         }
+        std::mem::swap(&mut self.cell, &mut self.cell_before);
+        if !is_it(&self.cell) {
+            self.cell = self.head.cell(number);
+        }
+        self.cell.is_some()
     }
 }
 

@@ -93,16 +93,35 @@ impl Partition {
 
     /// Notes a float that somebody holds for the series ([`Partition::pend`]) if it would go in. Returns whether the series
     /// is not in the log yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_float(&mut self, row: usize, t: i64, v: f64) -> Result<bool, Refusal> {
         let hot = &mut self.hot[row];
         // What follows an open XOR chunk is decided without another look.
         if hot.xor.num_samples() == 0 || t <= hot.xor.last_t() {
-            self.accepts_float(row, t, v)?;
+            self.begins_slowly(row, t, v)?;
         }
         let pending = &mut self.hot[row].pending;
         *pending += 1;
         Ok(*pending & UNLOGGED != 0)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begins_slowly(&self, row: usize, t: i64, v: f64) -> Result<(), Refusal> {
+        self.accepts_float(row, t, v)
+    }
+
+    /// Whether none of these series still has to be logged. The lines of all of them are asked for at once here, where one
+    /// after the other would be waited for.
+    #[inline]
+    pub(crate) fn all_logged(&self, lows: impl Iterator<Item = u8>) -> bool {
+        let mut pending = 0;
+        for low in lows {
+            if let Some(row) = self.rank.row(low) {
+                pending |= self.hot[row].pending;
+            }
+        }
+        pending & UNLOGGED == 0
     }
 
     /// Appends a float. `st` is its start timestamp, 0 for none.
