@@ -11,6 +11,7 @@
 use tsdb_model::{SeriesRef, varint};
 
 use super::Fault;
+use super::crc::{crc32c, crc32c_of_three};
 use super::heal::filler_series;
 use crate::Encoding;
 
@@ -148,7 +149,7 @@ pub(super) fn put_record(head: &RecordHead, data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&fixed);
     varint::put_uvarint(out, data.len() as u64);
     out.extend_from_slice(data);
-    let crc = crc32c::crc32c(&out[start..]);
+    let crc = crc32c(&out[start..]);
     out.extend_from_slice(&crc.to_be_bytes());
 }
 
@@ -171,7 +172,7 @@ pub(super) fn filler(at: ChunkRef, len: u64) -> Option<Vec<u8>> {
         if n + 1 < field { group | 0x80 } else { group }
     }));
     record.resize(FIXED_LEN + rest, 0);
-    let crc = crc32c::crc32c(&record);
+    let crc = crc32c(&record);
     record.extend_from_slice(&crc.to_be_bytes());
     Some(record)
 }
@@ -238,7 +239,7 @@ pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
         return Parsed::NeedMore(len);
     };
     let (covered, crc) = record.split_at(len - CRC_LEN);
-    let (expected, found) = (u32::from_be_bytes(crc.try_into().unwrap_or_default()), crc32c::crc32c(covered));
+    let (expected, found) = (u32::from_be_bytes(crc.try_into().unwrap_or_default()), crc32c(covered));
     if expected != found {
         return Parsed::Bad { fault: Fault::Checksum { expected, found }, intact: None };
     }
@@ -248,6 +249,51 @@ pub(super) fn parse_record(bytes: &[u8], available: u64) -> Parsed<'_> {
             Parsed::Record { head, data: &covered[FIXED_LEN + field..], len }
         }
         None => Parsed::Bad { fault: Fault::Encoding { found: fixed[24] }, intact: Some(len) },
+    }
+}
+
+/// A record by its length field, its checksum not looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unverified<'a> {
+    record: &'a [u8],
+    data_at: usize,
+}
+
+impl<'a> Unverified<'a> {
+    /// The record that `bytes` begin with, if they hold all of it.
+    #[inline]
+    pub(super) fn first_of(bytes: &'a [u8]) -> Option<Self> {
+        let (data_len, field) = varint::uvarint(bytes.get(FIXED_LEN..)?).ok()?;
+        let data_at = FIXED_LEN + field;
+        let len = usize::try_from(data_len).ok()?.checked_add(data_at + CRC_LEN)?;
+        Some(Self { record: bytes.get(..len)?, data_at })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.record.len()
+    }
+
+    fn covered(&self) -> &'a [u8] {
+        &self.record[..self.record.len() - CRC_LEN]
+    }
+
+    /// Whether the checksums of three are theirs.
+    #[inline]
+    pub(super) fn verify_three(three: [Self; 3]) -> [bool; 3] {
+        let found = crc32c_of_three(three.map(|record| record.covered()));
+        core::array::from_fn(|i| three[i].record.ends_with(&found[i].to_be_bytes()))
+    }
+
+    /// What the record says, once its checksum was found to be right; `None` for what [`parse_record`] calls no record.
+    #[inline]
+    pub(super) fn verified(&self) -> Option<(RecordHead, &'a [u8])> {
+        let fixed = self.record.first_chunk::<FIXED_LEN>()?;
+        let word = |at: usize| u64::from_be_bytes(fixed[at..at + 8].try_into().unwrap_or_default());
+        let (series, mint, maxt) = (SeriesRef(word(0)), word(8) as i64, word(16) as i64);
+        let encoding = Encoding::from_byte(fixed[24] & !OUT_OF_ORDER)?;
+        let head = RecordHead { series, mint, maxt, encoding, out_of_order: fixed[24] & OUT_OF_ORDER != 0 };
+        let ended = series.0 == 0 && mint == 0 && maxt == 0;
+        (!ended).then(|| (head, &self.covered()[self.data_at..]))
     }
 }
 

@@ -12,8 +12,9 @@
 //! * Damage costs the chunks that it touches, whatever it is: [`ChunkFiles::iterate`] yields all the others and lists every
 //!   stretch that it left out. Reading changes nothing on disk.
 //! * Files are read with `pread`, never through a map: a map of a file that somebody cuts kills the process (SIGBUS), and
-//!   the page cache behind both is the same. The price: of 128 MiB in chunks of 330 bytes, a copy of 40 ns a chunk that a map
-//!   does not make, beside 20 ns for the checksum and 25 for all the rest.
+//!   a lock keeps out only those who ask for it. The page cache behind both is the same; what a map saves is the copy. Of
+//!   128 MiB, per 331 bytes: 30 ns with `pread` in pieces of 256 KiB, 16 with a map, 20 with one that is populated ahead; on
+//!   two threads 18, 12 and 19. So pieces of a file are read on all threads instead.
 //! * Opening for writing makes the directory's name durable, what it creates above it, and what the last file holds: no
 //!   chunk is ever durable while one that was written before it, and found by an opening, is not.
 //!
@@ -41,10 +42,12 @@
 //! # }
 //! ```
 
+mod crc;
 mod dir;
 mod error;
 mod heal;
 mod layout;
+mod pieces;
 mod queue;
 mod read;
 mod scan;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use rayon::prelude::*;
-
 use super::layout::{FILE_HEADER_LEN, MIN_RECORD_LEN, Parsed, parse_record};
+use super::pieces::{self, Source};
 use super::{ChunkFiles, ChunkMeta, ChunkRef, Damage, Fault, FilesError, OpenFile, Shared, scan};
 use crate::Chunk;
 
@@ -112,7 +111,8 @@ impl ChunkFiles {
     }
 
     /// Calls `chunk` for every sound chunk, in the order of files and offsets, and reports what was not sound: as
-    /// [`ChunkFiles::for_each`] without the bytes, the files scanned in parallel on rayon's threads.
+    /// [`ChunkFiles::for_each`] without the bytes, pieces of the files scanned in parallel on rayon's threads. `chunk` runs on
+    /// the calling thread.
     ///
     /// # Errors
     /// When a file cannot be read, or when `chunk` returns an error, which ends the iteration.
@@ -120,21 +120,17 @@ impl ChunkFiles {
         &self,
         mut chunk: impl FnMut(&ChunkMeta) -> Result<(), E>,
     ) -> Result<ScanReport, E> {
-        let mut report = ScanReport::default();
-        let files: Vec<_> = self.readable_files()?.into_iter().collect();
-        // As many files at once as there are threads: their metas are what it takes in memory.
-        for wave in files.chunks(rayon::current_num_threads().max(1)) {
-            let scanned: Vec<_> = wave.par_iter().map(|(number, open)| self.shared.collect(*number, open)).collect();
-            for file in scanned {
-                let (metas, damages) = file?;
-                for meta in &metas {
-                    report.chunks += 1;
-                    report.chunk_bytes += u64::from(meta.len);
-                    chunk(meta)?;
-                }
-                report.damages.extend(damages);
-            }
+        let mut sources = Vec::new();
+        for (number, open) in self.readable_files()? {
+            let end = self.shared.readable_end(number, &open)?;
+            sources.push(Source { number, open, end });
         }
+        let mut report = ScanReport::default();
+        report.damages = pieces::scan_all(&sources, |meta| {
+            report.chunks += 1;
+            report.chunk_bytes += u64::from(meta.len);
+            chunk(meta)
+        })?;
         Ok(report)
     }
 
@@ -172,14 +168,8 @@ impl Shared {
         open: &OpenFile,
         mut chunk: impl FnMut(&ChunkMeta, &[u8]) -> Result<(), E>,
     ) -> Result<Vec<Damage>, E> {
-        let io = |source| FilesError::Io { action: "read", path: open.path.clone(), source };
-        let end = {
-            let tail = self.tail.read();
-            if tail.number == number { tail.start } else { open.file.len().map_err(io)? }
-        };
+        let end = self.readable_end(number, open)?;
         let mut damages = Vec::new();
-        // An offset has 32 bits; nothing behind that can be referred to.
-        let end = end.min(1 << 32);
         let scanned = scan::scan_file(
             &*open.file,
             number,
@@ -191,21 +181,26 @@ impl Shared {
         match scanned {
             Ok(()) => Ok(damages),
             Err(ScanError::Caller(error)) => Err(error),
-            Err(ScanError::Io(source)) => Err(io(source).into()),
+            Err(ScanError::Io(source)) => {
+                Err(FilesError::Io { action: "read", path: open.path.clone(), source }.into())
+            }
         }
     }
 
-    fn collect(&self, number: u32, open: &OpenFile) -> Result<(Vec<ChunkMeta>, Vec<Damage>), FilesError> {
-        let mut metas = Vec::new();
-        let damages = self.scan::<FilesError>(number, open, |meta, _| {
-            metas.push(*meta);
-            Ok(())
-        })?;
-        Ok((metas, damages))
+    /// How much of a file there is to scan; of the one that is written to, what has reached it.
+    fn readable_end(&self, number: u32, open: &OpenFile) -> Result<u64, FilesError> {
+        let tail = self.tail.read();
+        let end = if tail.number == number {
+            tail.start
+        } else {
+            open.file.len().map_err(FilesError::io("read", &open.path))?
+        };
+        // An offset has 32 bits; nothing behind that can be referred to.
+        Ok(end.min(1 << 32))
     }
 }
 
-enum ScanError<E> {
+pub(super) enum ScanError<E> {
     Io(std::io::Error),
     Caller(E),
 }
