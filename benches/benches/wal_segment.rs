@@ -24,7 +24,9 @@ fn checksum(c: &mut Criterion) {
     let mut group = c.benchmark_group("wal-segment/crc32c");
     for length in [256, page.len()] {
         group.throughput(Throughput::Bytes(length as u64));
-        group.bench_function(format!("{length} bytes"), |b| b.iter(|| crc32c::crc32c(black_box(&page[..length]))));
+        group.bench_function(format!("{length} bytes"), |b| {
+            b.iter(|| crc_fast::crc32_iscsi(black_box(&page[..length])))
+        });
     }
     group.finish();
 }

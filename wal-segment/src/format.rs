@@ -141,7 +141,7 @@ pub(crate) fn next_page(offset: u64) -> u64 {
 
 /// CRC-32C (Castagnoli), as every checksum in a log.
 pub(crate) fn checksum(data: &[u8]) -> u32 {
-    crc32c::crc32c(data)
+    crc_fast::crc32_iscsi(data)
 }
 
 #[cfg(test)]
