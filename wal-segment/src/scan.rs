@@ -48,9 +48,10 @@ impl Scan {
         Self::run_with(fs, segment, entry, u64::MAX, judge)
     }
 
-    /// As [`run`](Self::run), of a segment that a crash may have torn: an empty record that is half a header counts as
-    /// torn. The type byte of a fragment that reached the disk, with the rest of its header in the next sector or in the
-    /// rest of a short write, which did not, reads as a whole record of no bytes.
+    /// As [`run`](Self::run), of a segment that a crash may have torn. An empty record that is half a header counts as
+    /// torn: the type byte of a fragment that reached the disk, with the rest of its header in the next sector or in the
+    /// rest of a short write, which did not, reads as a whole record of no bytes. So do zeros up to the end of a page that
+    /// has room for more, if a record follows: only the last page of a segment is padded.
     pub(crate) fn run_torn(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
         let durable = entry.map_or(0, |entry| if entry.sealed { u64::MAX } else { entry.offset });
         Self::run_with(fs, segment, entry, durable, &|_| None)
@@ -84,6 +85,16 @@ impl Scan {
                 scan.take_back(&reader, &half, before);
             }
             let Some(found) = found else { break };
+            if let Found::Frame(frame) = &found
+                && entry.is_some()
+                && scan.damage.is_empty()
+                && scan.tally.end >= torn_from
+                && is_hole(scan.tally.end, frame)
+            {
+                let from = scan.tally.end;
+                let damage = reader.reader.damage(from, from, FrameFault::Torn { expected: TornAt::Header });
+                scan.damage.push(DamagedRange { damage, from, to: frame.start });
+            }
             if let Found::Frame(frame) = &found
                 && frame.start >= torn_from
                 && frame.end - frame.start == HEADER_SIZE as u64
@@ -161,6 +172,12 @@ impl Scan {
     }
 }
 
+/// Whether records that never reached the disk are missing between `end`, where the one before ended, and `next`, the
+/// first of a page.
+fn is_hole(end: u64, next: &Frame) -> bool {
+    next.start > end && room_in_page(end) >= HEADER_SIZE
+}
+
 /// Whether an empty record is the beginning of another one's header, by what follows it. Half a header has zeros behind
 /// it; a whole one that happens to look like it has a fragment, the file's end, or too little of its page for another.
 /// Padding is zeros, too: of a segment that no ledger knows (`known`) only a header across two sectors is doubted.
@@ -217,5 +234,25 @@ mod tests {
         // Padding behind what is known to be durable says nothing.
         pad_page(&mut out, &mut offset);
         assert_eq!(scanned(&out, tally), (2, None));
+    }
+
+    #[test]
+    fn a_page_that_ends_early_before_a_record_is_torn() {
+        let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        frame(&mut out, &mut offset, &mut tally, b"durable", Compression::None, None);
+        let durable = tally;
+        let end = out.len();
+        // The blocks that reached the disk: those before and behind the records that filled the page.
+        pad_page(&mut out, &mut offset);
+        assert_eq!(scanned(&out, durable), (1, None));
+        frame(&mut out, &mut offset, &mut tally, b"next", Compression::None, None);
+        assert_eq!(scanned(&out, durable), (1, Some(end as u64)));
+        // A page that is full but for less than a header has no hole.
+        let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        frame(&mut out, &mut offset, &mut tally, &[1; PAGE_SIZE - 2 * HEADER_SIZE + 1], Compression::None, None);
+        let durable = tally;
+        pad_page(&mut out, &mut offset);
+        frame(&mut out, &mut offset, &mut tally, b"next", Compression::None, None);
+        assert_eq!(scanned(&out, durable), (2, None));
     }
 }
