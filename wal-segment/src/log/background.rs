@@ -98,3 +98,40 @@ pub(super) fn sync_outside(writer: &Mutex<Writer>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tsdb_vfs::SimFs;
+
+    use super::*;
+    use crate::log::LogOptions;
+    use crate::{Durability, Ledger, Log};
+
+    /// The ledger calls a segment complete when all of it is durable, not when a sync ends that began before all of it
+    /// was there.
+    #[test]
+    fn a_segment_that_grew_and_ended_during_a_sync_is_not_complete() {
+        let (fs, dir): (tsdb_vfs::Fs, _) = (Arc::new(SimFs::new(1)), Path::new("/wal"));
+        let options = LogOptions { durability: Durability::Rotate, background_sync: false, ..LogOptions::default() };
+        let (log, _) = Log::open(fs.clone(), dir, options).expect("an empty disk");
+        log.append([&b"one"[..]]).expect("room");
+        let jobs = log.writer.lock().sync_jobs();
+        log.append([&b"two"[..]]).expect("room");
+        let mut writer = log.writer.lock();
+        writer.rotate().expect("room");
+        let entry = |writer: &mut Writer| {
+            writer.write_notes();
+            let entry = Ledger::load(&fs, dir).expect("a ledger").get(0).expect("an entry");
+            (entry.records, entry.sealed)
+        };
+        for job in &jobs {
+            job.run().expect("no failure");
+            writer.synced(job);
+        }
+        assert_eq!(entry(&mut writer), (1, false));
+        writer.sync().expect("no failure");
+        assert_eq!(entry(&mut writer), (2, true));
+    }
+}

@@ -284,7 +284,7 @@ impl Writer {
 
     /// Ends the segment as the reference does: the page that holds anything is filled with zeros. What is in it is
     /// durable before anything goes to the next one, unless the reference's weaker order was asked for.
-    fn rotate(&mut self) -> Result<u64, Error> {
+    pub(super) fn rotate(&mut self) -> Result<u64, Error> {
         pad_page(&mut self.out, &mut self.offset);
         self.flush()?;
         self.release();
@@ -387,7 +387,9 @@ impl Writer {
             if segment.len >= job.len && segment.durable < job.len {
                 segment.durable = job.len;
                 segment.durable_tally = job.tally;
-                self.notes.push(LedgerEntry::of(job.index, job.tally, job.index != current));
+                // It may have grown and been completed since the job was made: then this was not yet all of it.
+                let sealed = job.index != current && segment.len == job.len;
+                self.notes.push(LedgerEntry::of(job.index, job.tally, sealed));
             }
         }
         self.unsynced.retain(|segment| segment.durable < segment.len);
