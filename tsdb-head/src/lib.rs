@@ -93,7 +93,7 @@ pub use head::Head;
 pub use index::{IndexFull, MatchOp, Matcher};
 pub use options::{DEFAULT_CHUNK_RANGE, DamagePolicy, FloatEncoding, HeadOptions, ProgressFn};
 pub use read::{RawChunk, Sample, Series, SeriesSet, Value};
-pub use replay::{ChunkFileReport, Counts, Missed, Preserved, Progress, ReplayDamage, ReplayReport};
+pub use replay::{ChunkFileReport, Counts, Missed, Nameless, Preserved, Progress, ReplayDamage, ReplayReport};
 pub use stats::{HeadStats, IndexBytes};
 pub use storage::{Append, Query, QuerySeries, Storage};
 pub use truncate::Truncated;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use tsdb_model::SeriesRef;
-use wal_checkpoint::{Options as CheckpointOptions, Source, StartTimestamps, checkpoint, segments_to_checkpoint};
+use tsdb_model::{Labels, SeriesRef};
+use wal_checkpoint::{
+    LiveWriter, Options as CheckpointOptions, Source, StartTimestamps, checkpoint, segments_to_checkpoint,
+};
+use wal_format::Series;
 use wal_segment::layout;
 
 use crate::head::{Head, Shared};
@@ -23,6 +26,8 @@ pub(crate) struct LogState {
     /// Series that are gone, or aliases, and the time up to which the log may hold samples of them: as long as it does,
     /// their records stay.
     pub(crate) expiries: HashMap<u64, i64>,
+    /// Refs that the log uses for a series besides its own.
+    pub(crate) aliases: HashMap<u64, u64>,
     /// Series that out-of-order data refers to. Their records stay.
     pub(crate) foreign: HashSet<u64>,
     /// The first chunk file with out-of-order chunks; it and those behind it stay. `u32::MAX` without one.
@@ -34,6 +39,7 @@ impl Default for LogState {
         Self {
             truncated_at: i64::MIN,
             expiries: HashMap::new(),
+            aliases: HashMap::new(),
             foreign: HashSet::new(),
             first_out_of_order_file: u32::MAX,
         }
@@ -206,7 +212,10 @@ impl Shared {
             },
             ..CheckpointOptions::default()
         };
-        let stats = checkpoint(&Source::segments(&self.fs, &dir), from, to, keep, mint, &options)?;
+        // Damage may have taken series records, and memory still has what was in them.
+        let living = |out: &mut LiveWriter<'_, '_>| self.write_living(out);
+        let source = Source::segments(&self.fs, &dir).with_living(&living);
+        let stats = checkpoint(&source, from, to, keep, mint, &options)?;
         if stats.damage.is_empty() {
             done.removed.segments = log.remove_segments_before(to + 1)? as u64;
             done.removed.checkpoints = wal_checkpoint::delete_older(&self.fs, &dir, to)?.checkpoints;
@@ -219,7 +228,30 @@ impl Shared {
             done.removed = wal_checkpoint::retire(&self.fs, &dir, &stats)?;
         }
         done.checkpoint = Some(stats);
-        self.log_state.lock().expiries.retain(|_, &mut until| until >= mint);
+        let mut state = self.log_state.lock();
+        let LogState { expiries, aliases, .. } = &mut *state;
+        expiries.retain(|_, &mut until| until >= mint);
+        aliases.retain(|alias, _| expiries.contains_key(alias));
+        Ok(())
+    }
+
+    /// The records of all series that the log may speak of and whose labels are known.
+    fn write_living(&self, out: &mut LiveWriter<'_, '_>) -> Result<(), wal_checkpoint::Error> {
+        // Theirs come into the log later than any segment that becomes a checkpoint now.
+        let unlogged = self.unlogged.lock().clone();
+        let mut refs: Vec<(u64, u64)> = self.index.read().all().into_iter().map(|series| (series, series)).collect();
+        refs.retain(|(series, _)| !unlogged.contains(series));
+        refs.extend(self.log_state.lock().aliases.iter().map(|(&alias, &series)| (alias, series)));
+        // A few at a time: whoever makes a series waits meanwhile.
+        for some in refs.chunks(1024) {
+            let known: Vec<(u64, Labels)> = {
+                let index = self.index.read();
+                some.iter().filter_map(|&(series, labels_of)| Some((series, index.labels(labels_of)?))).collect()
+            };
+            out.series(
+                known.iter().map(|(series, labels)| Series { series: SeriesRef(*series), labels: labels.pairs() }),
+            )?;
+        }
         Ok(())
     }
 

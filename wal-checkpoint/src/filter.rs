@@ -32,6 +32,8 @@ pub(crate) struct Wanted<'k, K> {
     pub(crate) keep: &'k K,
     pub(crate) mint: i64,
     pub(crate) start_timestamps: StartTimestamps,
+    /// Whether to say which series were kept.
+    pub(crate) note_series: bool,
 }
 
 /// Filters records, one after the other.
@@ -49,6 +51,8 @@ pub(crate) struct Taken {
     pub(crate) rewritten: Batch,
     /// Of kept series, in the log's order.
     pub(crate) metadata: TakenMetadata,
+    /// Kept ones, if they are to be noted.
+    pub(crate) series: Vec<SeriesRef>,
 }
 
 /// Metadata entries; their texts lie behind each other.
@@ -87,6 +91,7 @@ impl Taken {
         self.counts = Counts::default();
         self.rewritten.clear();
         self.metadata.truncate(0);
+        self.series.clear();
     }
 }
 
@@ -99,11 +104,13 @@ impl<'k, K: Fn(SeriesRef) -> bool> Filter<'k, K> {
     pub(crate) fn apply(&mut self, record: &[u8]) -> Result<Verdict, DecodeError> {
         self.taken.rewritten.clear();
         let (counts, metadata) = (self.taken.counts, self.taken.metadata.entries.len());
+        let series = self.taken.series.len();
         let decoded = wal_format::dispatch(record, self);
         if let Err(error) = decoded {
             self.taken.counts = counts;
             self.taken.counts.undecodable += Count { total: 1, dropped: 1 };
             self.taken.metadata.truncate(metadata);
+            self.taken.series.truncate(series);
             return Err(error);
         }
         Ok(self.verdict)
@@ -189,6 +196,9 @@ impl<K: Fn(SeriesRef) -> bool> RecordSink for Filter<'_, K> {
         let keep = self.wanted.keep;
         let count = count(batch.iter(), |s| keep(s.series))?;
         self.taken.counts.series += count;
+        if self.wanted.note_series {
+            self.taken.series.extend(kept(batch.iter(), |s| keep(s.series)).map(|s| s.series));
+        }
         if self.decide(count, true) {
             self.taken.rewritten.series(kept(batch.iter(), |s| keep(s.series)));
         }

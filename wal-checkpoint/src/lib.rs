@@ -50,7 +50,8 @@
 //! * A checkpoint is read back and compared with what was written before it gets its name; a failed fsync never publishes.
 //! * Damage in a source stops a strict run with nothing changed; a salvage run reads over it, reports it, and the damaged
 //!   files end up in `quarantine/`. What the log's ledger says was durable and is not there as it was (pages that are zeros,
-//!   missing or swapped, a segment that was cut) is damage, too; of a log that others wrote, it says nothing.
+//!   missing or swapped, a segment that was cut) is damage, too; of a log that others wrote, it says nothing. A head that
+//!   runs still knows the series whose records were lost: [`Source::with_living`].
 //! * Memory: a few megabytes, plus a few bytes for each series that has metadata. It does not grow with the log.
 //! * The same input gives the same bytes, whatever the number of threads.
 //!
@@ -70,6 +71,7 @@ mod publish;
 mod remove;
 mod rule;
 mod run;
+mod seen;
 mod source;
 mod stats;
 #[cfg(test)]

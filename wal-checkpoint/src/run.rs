@@ -6,6 +6,7 @@
 //!                                        └ metadata ───▶ last one of each series, appended at the end
 //! ```
 
+use std::path::Path;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use tsdb_model::SeriesRef;
 use wal_format::Batch;
 use wal_segment::layout::CheckpointRef;
 use wal_segment::parallel::{self, Block, Delivered, ParallelOptions};
-use wal_segment::{Item, Ledger, SalvageReader, SegmentRef, layout};
+use wal_segment::{Compression, Item, Ledger, SalvageReader, SegmentRef, layout};
 
 use crate::damage::{Damage, DamagePolicy};
 use crate::error::Error;
@@ -22,9 +23,10 @@ use crate::filtered::{Filtered, Job};
 use crate::hollow;
 use crate::live::{Live, LiveWriter, Output};
 use crate::metadata::LatestMetadata;
-use crate::options::{Options, Progress};
+use crate::options::{Options, Progress, StartTimestamps};
 use crate::publish::Draft;
 use crate::remove::remove_temporaries;
+use crate::seen::Seen;
 use crate::source::{Group, Range, Source};
 use crate::stats::Stats;
 
@@ -66,23 +68,20 @@ pub fn checkpoint(
         return Ok(Stats { from, to, elapsed: start.elapsed(), ..Stats::default() });
     };
     let path = target.join(layout::checkpoint_name(to));
-    let draft = match options.dry_run {
-        true => None,
-        false => Some(Draft::create(source.fs, &path, options.segment_size, options.threads())?),
-    };
-    let output = Output::new(draft, options.compression);
-    let mut run = Run {
-        source,
-        keep: &keep,
-        mint,
-        options,
-        output,
-        metadata: LatestMetadata::default(),
-        stats: Stats::default(),
-    };
+    let mut run = Run::start(source, &path, &keep, mint, options)?;
     match source.live {
         Some(live) => run.memory(live)?,
         None => run.segments(&range)?,
+    }
+    if let Some(living) = source.living
+        && run.lacks(living)?
+    {
+        let seen = std::mem::take(&mut run.seen);
+        // Takes the temporary away.
+        drop(run);
+        run = Run::start(source, &path, &keep, mint, options)?;
+        run.supply(living, &seen)?;
+        run.segments(&range)?;
     }
     run.write_metadata()?;
     let Run { output, mut stats, .. } = run;
@@ -110,6 +109,7 @@ struct Run<'r, K> {
     output: Output<'r>,
     metadata: LatestMetadata,
     stats: Stats,
+    seen: Seen,
 }
 
 /// How far the records of a segment have been delivered.
@@ -124,6 +124,7 @@ struct End<'e, 'r> {
     output: &'e mut Output<'r>,
     metadata: &'e mut LatestMetadata,
     stats: &'e mut Stats,
+    seen: &'e mut Seen,
 }
 
 impl End<'_, '_> {
@@ -135,6 +136,7 @@ impl End<'_, '_> {
         self.stats.counts += filtered.taken.counts;
         self.stats.records += filtered.records;
         filtered.taken.metadata.iter().for_each(|entry| self.metadata.set(entry));
+        self.seen.extend(filtered.segment, &mut filtered.taken.series);
         self.output.append(&filtered.pile)
     }
 
@@ -144,13 +146,52 @@ impl End<'_, '_> {
             return Err(Error::Damaged(Box::new(missed)));
         }
         self.stats.damage.push(missed);
+        self.seen.distrust();
         Ok(())
     }
 }
 
 impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
+    fn start(source: &'r Source<'r>, path: &Path, keep: &'r K, mint: i64, options: &'r Options) -> Result<Self, Error> {
+        let draft = match options.dry_run {
+            true => None,
+            false => Some(Draft::create(source.fs, path, options.segment_size, options.threads())?),
+        };
+        let output = Output::new(draft, options.compression);
+        let (metadata, stats, seen) = (LatestMetadata::default(), Stats::default(), Seen::default());
+        Ok(Self { source, keep, mint, options, output, metadata, stats, seen })
+    }
+
     fn wanted(&self) -> Wanted<'r, K> {
-        Wanted { keep: self.keep, mint: self.mint, start_timestamps: self.options.start_timestamps }
+        Wanted {
+            keep: self.keep,
+            mint: self.mint,
+            start_timestamps: self.options.start_timestamps,
+            note_series: self.source.living.is_some() && self.options.damage == DamagePolicy::Salvage,
+        }
+    }
+
+    /// Whether something was damaged, and some of the living series have no sound record in what was read.
+    fn lacks(&self, living: &dyn Live) -> Result<bool, Error> {
+        if self.stats.damage.is_empty() {
+            return Ok(false);
+        }
+        let (mut nowhere, mut metadata) = (Output::new(None, Compression::None), LatestMetadata::default());
+        let lost = |series| (self.keep)(series) && !self.seen.contains(series);
+        let mut writer = LiveWriter::new(&lost, self.mint, StartTimestamps::Keep, &mut nowhere, &mut metadata);
+        living.write(&mut writer)?;
+        Ok(writer.counts.series.kept() > 0)
+    }
+
+    /// Writes the records of living series that were not seen.
+    fn supply(&mut self, living: &dyn Live, seen: &Seen) -> Result<(), Error> {
+        let (keep, start_timestamps) = (self.keep, self.options.start_timestamps);
+        let lost = |series| keep(series) && !seen.contains(series);
+        let mut writer = LiveWriter::new(&lost, self.mint, start_timestamps, &mut self.output, &mut self.metadata);
+        living.write(&mut writer)?;
+        writer.flush()?;
+        self.stats.supplied = writer.counts.series.kept();
+        Ok(())
     }
 
     fn memory(&mut self, live: &dyn Live) -> Result<(), Error> {
@@ -194,7 +235,7 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
         while !segments.is_empty() {
             let mut reached = Reached::default();
             let damage = match self.read_parallel(segments, &group.ledger, progress, &mut reached) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(Error::Damaged(damage)) if self.options.damage == DamagePolicy::Salvage => damage,
                 Err(error) => return Err(error),
             };
@@ -205,6 +246,7 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
             self.salvage(&segments[at], taken)?;
             segments = &segments[at + 1..];
         }
+        self.seen.settle();
         Ok(())
     }
 
@@ -225,8 +267,9 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
             filtered
         };
         let on_progress = self.options.progress.as_ref();
-        let (source, mut end) =
-            (self.source, End { output: &mut self.output, metadata: &mut self.metadata, stats: &mut self.stats });
+        let source = self.source;
+        let Self { output, metadata, stats, seen, .. } = self;
+        let mut end = End { output, metadata, stats, seen };
         parallel::read_compared(source.fs, segments, ledger, &options, map, |delivered| {
             let mut filtered: Filtered = match delivered {
                 Delivered::Block(filtered) => filtered,
@@ -249,9 +292,10 @@ impl<'r, K: Fn(SeriesRef) -> bool + Sync> Run<'r, K> {
     /// Reads a damaged segment: everything in it that is sound and begins at `taken` or behind.
     fn salvage(&mut self, segment: &SegmentRef, taken: u64) -> Result<(), Error> {
         let mut reader = SalvageReader::over(self.source.fs.clone(), vec![segment.clone()]);
-        let mut filtered = Filtered::default();
+        let mut filtered = Filtered { segment: segment.index, ..Filtered::default() };
         let (wanted, job) = (self.wanted(), Job::of(self.options));
-        let mut end = End { output: &mut self.output, metadata: &mut self.metadata, stats: &mut self.stats };
+        let Self { output, metadata, stats, seen, .. } = self;
+        let mut end = End { output, metadata, stats, seen };
         loop {
             match reader.next()? {
                 None => break,

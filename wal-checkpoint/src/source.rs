@@ -16,24 +16,35 @@ pub struct Source<'a> {
     pub(crate) fs: &'a Fs,
     pub(crate) dir: &'a Path,
     pub(crate) live: Option<&'a dyn Live>,
+    pub(crate) living: Option<&'a dyn Live>,
 }
 
 impl fmt::Debug for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("dir", &self.dir).field("live", &self.live.is_some()).finish_non_exhaustive()
+        let Self { fs: _, dir, live, living } = self;
+        let (live, living) = (live.is_some(), living.is_some());
+        f.debug_struct("Source").field("dir", dir).field("live", &live).field("living", &living).finish_non_exhaustive()
     }
 }
 
 impl<'a> Source<'a> {
     /// The log in `dir`: its last checkpoint and the segments behind it are read again.
     pub fn segments(fs: &'a Fs, dir: &'a Path) -> Self {
-        Self { fs, dir, live: None }
+        Self { fs, dir, live: None, living: None }
     }
 
     /// What a head holds in memory, instead of the log in `dir`, of which nothing is read. What `live` writes has to stand
     /// for everything in the range's segments and in the previous checkpoint that is still wanted.
     pub fn memory(fs: &'a Fs, dir: &'a Path, live: &'a dyn Live) -> Self {
-        Self { fs, dir, live: Some(live) }
+        Self { fs, dir, live: Some(live), living: None }
+    }
+
+    /// `living` knows the labels of series: it writes the records of all that are alive. Where a salvaging run comes upon
+    /// damage and finds no sound record of some of them, it is made once more, with those records at its beginning: their
+    /// samples keep their labels. `living` is not asked otherwise.
+    #[must_use]
+    pub fn with_living(self, living: &'a dyn Live) -> Self {
+        Self { living: Some(living), ..self }
     }
 }
 

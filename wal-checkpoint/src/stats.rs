@@ -140,6 +140,9 @@ pub struct Stats {
     pub out_segments: u64,
     /// Damage that a salvage run read over, in the order of the log. Empty in a strict run.
     pub damage: Vec<Damage>,
+    /// Series records that were written because no sound one of the sources has them: of
+    /// [living series](crate::Source::with_living). Those that are younger than the sources are among them.
+    pub supplied: u64,
     /// Whether the previous checkpoint holds no record while segments that it stands for are there and not empty, and no
     /// ledger says that nothing of them was kept. Nothing of them is in the new checkpoint either;
     /// [`retire`](crate::retire) moves both to `quarantine/` instead of removing them.

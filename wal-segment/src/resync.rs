@@ -1,7 +1,8 @@
 //! Where reading goes on behind damage.
 //!
 //! Damage that leaves the lengths alone costs one record. When a length can't be trusted, the next place in the page is
-//! looked for from which sound fragments follow each other up to the page's end; bytes *inside* a record's data that look
+//! looked for from which sound fragments follow each other up to the page's end (or, when there is more damage in the page,
+//! the first sound one that the damaged ones' lengths lead to); bytes *inside* a record's data that look
 //! like a fragment (a hostile label may hold them) do not pass as records, as no such chain starts there. Failing that, the
 //! next page is where fragments are known to begin.
 
@@ -38,12 +39,30 @@ fn search(page: &[u8], at: usize) -> usize {
     if let Some(behind) = behind.filter(|&behind| chain(page, behind, &mut { SEARCH_BUDGET })) {
         return behind;
     }
-    let mut budget = SEARCH_BUDGET;
-    if let Some(found) = (at + 1..page.len()).find(|&start| plausible(page, start) && chain(page, start, &mut budget)) {
-        return found;
+    // A second damage further on breaks every chain: trust the lengths if they lead to a sound fragment.
+    if let Some(sound) = hop(page, at) {
+        return sound;
     }
-    // A second damage further on breaks the chain: trust the header's length if one sound fragment follows.
-    behind.filter(|&behind| sound(page, behind).is_some_and(|end| end > behind + HEADER_SIZE)).unwrap_or(page.len())
+    let mut budget = SEARCH_BUDGET;
+    let found = (at + 1..page.len()).find(|&start| plausible(page, start) && chain(page, start, &mut budget));
+    found.unwrap_or(page.len())
+}
+
+/// Damaged fragments next to each other that are passed over by their lengths.
+const HOPS: usize = 16;
+
+/// The first sound fragment with data that the lengths of damaged ones lead to, from the one at `at` on.
+fn hop(page: &[u8], mut at: usize) -> Option<usize> {
+    for _ in 0..HOPS {
+        at = claimed_end(page, at)?;
+        if sound(page, at).is_some_and(|end| end > at + HEADER_SIZE) {
+            return Some(at);
+        }
+        if !plausible(page, at) {
+            return None;
+        }
+    }
+    None
 }
 
 /// The end of the fragment at `at`, if its checksum holds with one bit of its length the other way round: then what it
@@ -134,6 +153,21 @@ mod tests {
         let mut bytes = page(&[&outer, b"second"]);
         bytes[2] ^= 0x80;
         assert_eq!(resume_in_page(&bytes, 0, &SUM), HEADER_SIZE + outer.len());
+    }
+
+    #[test]
+    fn damage_at_several_places_of_a_page_costs_what_it_touches() {
+        let records: [&[u8]; 6] = [b"first", b"second", b"third", b"fourth", b"fifth", b"sixth"];
+        let whole = page(&records);
+        let start = |n: usize| records[..n].iter().map(|record| HEADER_SIZE + record.len()).sum::<usize>();
+        // A wrong byte of data in each of some records: the one behind the first of them, or behind its neighbours, is next.
+        for (wrong, next) in
+            [(&[0, 2][..], 1), (&[0, 1, 4], 2), (&[0, 1, 2, 5], 3), (&[0, 5], 1), (&[0, 1, 2, 3, 4], 5)]
+        {
+            let mut bytes = whole.clone();
+            wrong.iter().for_each(|&n| bytes[start(n) + HEADER_SIZE] ^= 1);
+            assert_eq!(resume_in_page(&bytes, 0, &SUM), start(next), "{wrong:?}");
+        }
     }
 
     #[test]

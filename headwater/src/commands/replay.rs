@@ -30,5 +30,17 @@ pub(crate) fn warn_of_damage(context: &Context, report: &ReplayReport) -> bool {
         let kind = if damage.torn_end { "torn end of the log" } else { "damage" };
         context.warn(format_args!("{kind}: {place}{}", damage.problem));
     }
+    let nameless = &report.nameless;
+    if let Some((from, to)) = nameless.times {
+        context.warn(format_args!(
+            "{} series have no labels in the log: {} samples, and {} in {} chunks, between {} and {}",
+            nameless.series,
+            nameless.samples,
+            nameless.chunk_samples,
+            nameless.chunks,
+            context.stamp(from),
+            context.stamp(to)
+        ));
+    }
     !report.damage.is_empty()
 }

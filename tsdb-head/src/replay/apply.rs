@@ -11,11 +11,13 @@ use wal_format::SeriesBatch;
 
 use super::Replay;
 use super::lane::{Entry, Event, Lane, Run, WideValue};
+use super::nameless::NamelessSamples;
 use crate::HeadError;
 use crate::append::{AnyHistogram, stale_histogram};
 use crate::head::Shared;
 use crate::index::Found;
 use crate::partition::{Appended, Partition, PartitionCell};
+use crate::sync::Mutex;
 
 /// A place in a round: lane, then entry.
 type At = (u32, u32);
@@ -188,7 +190,10 @@ impl Replay<'_> {
         let counts = &mut self.report.counts;
         counts.applied += totals.applied.into_inner();
         counts.already_there += totals.late.into_inner();
-        counts.unknown_refs += totals.unknown.into_inner();
+        for (number, samples) in totals.unknown.into_inner() {
+            counts.unknown_refs += samples.count();
+            self.nameless.samples(number, &samples);
+        }
         let (mint, maxt) = (totals.mint.into_inner(), totals.maxt.into_inner());
         if mint <= maxt {
             self.shared.time.include(mint, maxt);
@@ -203,7 +208,8 @@ impl Replay<'_> {
 struct Totals {
     applied: AtomicU64,
     late: AtomicU64,
-    unknown: AtomicU64,
+    /// By partition.
+    unknown: Mutex<Vec<(u64, NamelessSamples)>>,
     mint: AtomicI64,
     maxt: AtomicI64,
     highest_unknown: AtomicU64,
@@ -214,7 +220,7 @@ impl Default for Totals {
         Self {
             applied: AtomicU64::new(0),
             late: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
+            unknown: Mutex::new(Vec::new()),
             mint: AtomicI64::new(i64::MAX),
             maxt: AtomicI64::new(i64::MIN),
             highest_unknown: AtomicU64::new(0),
@@ -234,12 +240,19 @@ fn apply_group(
     let number = group[0].run.partition;
     let samples: u64 = group.iter().map(|placed| u64::from(placed.run.len)).sum();
     let Some(cell) = shared.cell(number) else {
-        totals.unknown.fetch_add(samples, Relaxed);
+        let mut unknown = NamelessSamples::default();
+        for &Placed { lane, run } in group {
+            let lane = lanes[lane as usize];
+            lane.entries[run.start as usize..][..run.len as usize]
+                .iter()
+                .for_each(|entry| unknown.add(entry.low(), lane.time(*entry)));
+        }
+        totals.unknown.lock().push((number, unknown));
         totals.highest_unknown.fetch_max(number << 8 | 0xff, Relaxed);
         return Ok(());
     };
     let mut data = cell.data.lock();
-    let mut local = Local { late: 0, unknown: 0, mint: i64::MAX, maxt: i64::MIN };
+    let mut local = Local { late: 0, unknown: NamelessSamples::default(), mint: i64::MAX, maxt: i64::MIN };
     let mut holes = data.has_queued().then_some(Holes { number, shared, writable });
     for &Placed { lane: lane_number, run } in group {
         let lane = lanes[lane_number as usize];
@@ -258,22 +271,22 @@ fn apply_group(
         for (at, &entry) in (run.start..).zip(entries) {
             let born = changes.born.get(&(number << 8 | u64::from(entry.low())));
             if born.is_some_and(|&born| (lane_number, at) < born) {
-                local.unknown += 1;
+                local.unknown.add(entry.low(), lane.time(entry));
             } else {
                 if let Some(holes) = &mut holes {
-                    let t = if entry.is_wide() { lane.wide[entry.value as usize].t } else { entry.t() };
-                    holes.attach_until(&mut data, entry.low(), t)?;
+                    holes.attach_until(&mut data, entry.low(), lane.time(entry))?;
                 }
                 apply_entry(&mut data, entry, lane, shared, &mut local);
             }
         }
     }
-    if local.unknown > 0 {
+    let unknown = local.unknown.count();
+    if unknown > 0 {
+        totals.unknown.lock().push((number, local.unknown));
         totals.highest_unknown.fetch_max(number << 8 | 0xff, Relaxed);
     }
     totals.late.fetch_add(local.late, Relaxed);
-    totals.unknown.fetch_add(local.unknown, Relaxed);
-    totals.applied.fetch_add(samples - local.late - local.unknown, Relaxed);
+    totals.applied.fetch_add(samples - local.late - unknown, Relaxed);
     totals.mint.fetch_min(local.mint, Relaxed);
     totals.maxt.fetch_max(local.maxt, Relaxed);
     let full = !data.finished().is_empty();
@@ -319,7 +332,7 @@ fn store_chunks(shared: &Shared, cell: &Arc<PartitionCell>, writable: bool) -> R
 
 struct Local {
     late: u64,
-    unknown: u64,
+    unknown: NamelessSamples,
     mint: i64,
     maxt: i64,
 }
@@ -327,7 +340,7 @@ struct Local {
 #[inline]
 fn apply_entry(data: &mut Partition, entry: Entry, lane: &Lane, shared: &Shared, local: &mut Local) {
     let Some(row) = data.row(entry.low()) else {
-        local.unknown += 1;
+        local.unknown.add(entry.low(), lane.time(entry));
         return;
     };
     if entry.is_wide() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use head_chunks::files::{ChunkFiles, FilesError, OpenReport};
 use tsdb_vfs::Fs;
 
+use super::nameless::NamelessRefs;
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
 use crate::head::Shared;
@@ -15,8 +16,8 @@ use crate::partition::Mapped;
 #[derive(Debug, Default)]
 pub(super) struct ChunksOnDisk {
     chunks: Vec<(u64, Mapped)>,
-    /// Chunks that were given to a series.
-    taken: u64,
+    /// Chunks that were given to a series, a bit each.
+    taken: Vec<u64>,
     /// Whether chunks may be missing before others of their series.
     pub(super) holes: bool,
     /// Series that have out-of-order chunks.
@@ -64,6 +65,7 @@ impl ChunksOnDisk {
         for damage in opened.damages.iter().chain(&scanned.damages) {
             report.damage.push(ReplayDamage::new(None, damage.to_string()));
         }
+        found.taken = vec![0; found.chunks.len().div_ceil(64)];
         found.holes = !opened.is_sound() || !scanned.damages.is_empty();
         for gap in &opened.gaps {
             let problem = format!("chunk files {:06} to {:06} are missing", gap.start, gap.end - 1);
@@ -78,12 +80,18 @@ impl ChunksOnDisk {
         let from = self.chunks.partition_point(|&(other, _)| other < series);
         let some: Vec<Mapped> =
             self.chunks[from..].iter().take_while(|&&(other, _)| other == series).map(|&(_, mapped)| mapped).collect();
-        self.taken += some.len() as u64;
+        for at in from..from + some.len() {
+            self.taken[at / 64] |= 1 << (at % 64);
+        }
         some.into_iter()
     }
 
-    pub(super) fn report_unused(&mut self, report: &mut ReplayReport) {
-        report.chunk_files.unknown_refs = (self.chunks.len() as u64).saturating_sub(self.taken);
-        self.chunks = Vec::new();
+    pub(super) fn report_unused(&mut self, report: &mut ReplayReport, nameless: &mut NamelessRefs) {
+        for (at, (series, chunk)) in std::mem::take(&mut self.chunks).into_iter().enumerate() {
+            if self.taken[at / 64] >> (at % 64) & 1 == 0 {
+                report.chunk_files.unknown_refs += 1;
+                nameless.chunk(series, chunk.samples, chunk.mint, chunk.maxt);
+            }
+        }
     }
 }

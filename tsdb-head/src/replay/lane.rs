@@ -149,6 +149,11 @@ impl Lane {
         self.expiries.clear();
     }
 
+    /// When an entry's sample was.
+    pub(super) fn time(&self, entry: Entry) -> i64 {
+        if entry.is_wide() { self.wide[entry.value as usize].t } else { entry.t() }
+    }
+
     /// No series that is made later gets this ref.
     fn reserve(&mut self, series: SeriesRef) {
         self.highest_ref = self.highest_ref.max(series.0);

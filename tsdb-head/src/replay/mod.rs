@@ -10,6 +10,7 @@
 mod apply;
 mod chunk_files;
 mod lane;
+mod nameless;
 mod open_log;
 mod preserved;
 mod read;
@@ -27,7 +28,8 @@ use crate::head::Shared;
 use crate::options::{DamagePolicy, HeadOptions};
 use crate::{HeadError, data_dir};
 use chunk_files::ChunksOnDisk;
-pub use report::{ChunkFileReport, Counts, Missed, Preserved, Progress, ReplayDamage, ReplayReport};
+use nameless::NamelessRefs;
+pub use report::{ChunkFileReport, Counts, Missed, Nameless, Preserved, Progress, ReplayDamage, ReplayReport};
 
 /// A replay under way.
 struct Replay<'a> {
@@ -37,6 +39,7 @@ struct Replay<'a> {
     chunks: ChunksOnDisk,
     /// Refs that stand for another series with the same labels.
     aliases: HashMap<u64, u64>,
+    nameless: NamelessRefs,
     report: ReplayReport,
     bytes_done: u64,
     bytes_total: u64,
@@ -103,6 +106,7 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
         writable: !read_only,
         chunks,
         aliases: HashMap::new(),
+        nameless: NamelessRefs::default(),
         report,
         bytes_done: 0,
         bytes_total: 0,
@@ -167,8 +171,10 @@ impl Replay<'_> {
                 data.queued().into_iter().try_for_each(|low| holes.attach_until(&mut data, low, i64::MAX))?;
             }
         }
-        self.chunks.report_unused(&mut self.report);
+        self.chunks.report_unused(&mut self.report, &mut self.nameless);
+        self.report.nameless = self.nameless.report();
         preserved::scan(self.shared, &self.chunks, &mut self.report)?;
+        self.shared.log_state.lock().aliases = std::mem::take(&mut self.aliases);
         self.shared.reserve_ref(self.chunks.highest_ref);
         self.shared.time.clamp_to_valid();
         let collected = self.shared.collect_garbage(self.shared.time.min());

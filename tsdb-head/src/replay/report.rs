@@ -198,6 +198,24 @@ impl ReplayDamage {
     }
 }
 
+/// What the log and the chunk files hold of series whose labels are nowhere: their records were damaged, or a checkpoint
+/// left them out. It stays where it is, and nobody knows whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Nameless {
+    /// Series, by their refs. Samples that stand before the record of their series count, too. Exact up to 2¹⁸ times 256
+    /// neighbouring refs, and then at least so many.
+    pub series: u64,
+    /// Samples in the log that are not older than what is valid; also in [`Counts::unknown_refs`].
+    pub samples: u64,
+    /// Chunks in chunk files; also in [`ChunkFileReport::unknown_refs`].
+    pub chunks: u64,
+    /// Samples in them; the log may have the same ones.
+    pub chunk_samples: u64,
+    /// First and last time (ms) of all of these.
+    pub times: Option<(i64, i64)>,
+}
+
 /// What opening a head found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -216,6 +234,8 @@ pub struct ReplayReport {
     pub preserved: Preserved,
     /// What could not be used. The head holds everything else.
     pub damage: Vec<ReplayDamage>,
+    /// What there is of series without labels.
+    pub nameless: Nameless,
     /// Where the originals of repaired files are.
     pub quarantined: Vec<PathBuf>,
     /// The lowest valid time (ms) that was applied, if there is one.
