@@ -131,7 +131,7 @@ pub struct ChunkFileReport {
     pub before_min_valid: u64,
     /// Chunks of refs that no series record explains.
     pub unknown_refs: u64,
-    /// Chunks that do not lie behind the others of their series; their samples are taken from the log.
+    /// Chunks of times that others of their series cover; they are left out.
     pub out_of_sequence: u64,
 }
 
