@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use benches::chunks::{self, PER_CHUNK};
-use head_chunks::Encoding;
 use head_chunks::files::{ChunkFiles, FilesError, NewChunk, Options};
 use head_chunks::histogram::{Appender, Coded, HistogramIter};
 use head_chunks::xor::{XorAppender, XorIter};
 use head_chunks::xor2::{Xor2Appender, Xor2Iter};
+use head_chunks::{DecodeError, Encoding};
 use serde_json::json;
 use tsdb_model::SeriesRef;
 use tsdb_model::histogram::NativeHistogram;
@@ -103,13 +103,7 @@ fn decode_floats(arena: &mut Arena, encoding: Encoding) -> Result<()> {
                 Cost::measure(units, || {
                     let mut sum = 0.0;
                     for _ in 0..REPEAT {
-                        for chunk in &all {
-                            if encoding == Encoding::Xor {
-                                XorIter::new(chunk)?.visit(|t, v| sum += v + t as f64)?;
-                            } else {
-                                Xor2Iter::new(chunk)?.visit(|t, v, _| sum += v + t as f64)?;
-                            }
-                        }
+                        sum += if encoding == Encoding::Xor { sum_xor(&all)? } else { sum_xor2(&all)? };
                     }
                     black_box(sum);
                     Ok(())
@@ -118,6 +112,26 @@ fn decode_floats(arena: &mut Arena, encoding: Encoding) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// A function of its own, as a scan is: in a large one the compiler keeps the sum in memory.
+#[inline(never)]
+fn sum_xor(all: &[Vec<u8>]) -> Result<f64, DecodeError> {
+    let mut sum = 0.0;
+    for chunk in all {
+        XorIter::new(chunk)?.visit(|t, v| sum += v + t as f64)?;
+    }
+    Ok(sum)
+}
+
+/// As [`sum_xor`].
+#[inline(never)]
+fn sum_xor2(all: &[Vec<u8>]) -> Result<f64, DecodeError> {
+    let mut sum = 0.0;
+    for chunk in all {
+        Xor2Iter::new(chunk)?.visit(|t, v, _| sum += v + t as f64)?;
+    }
+    Ok(sum)
 }
 
 fn append_integers(arena: &mut Arena) -> Result<()> {
