@@ -116,7 +116,7 @@ fn append(
             .collect();
         // A thread costs more than a goroutine: the caller's is one of the committers.
         let own = shares.pop();
-        let threads: Vec<_> = shares.into_iter().map(|mut share| scope.spawn(move || share())).collect();
+        let threads: Vec<_> = shares.into_iter().map(|share| scope.spawn(share)).collect();
         own.map_or(Ok(()), |mut share| share())?;
         threads
             .into_iter()
