@@ -38,6 +38,10 @@ mod explored {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(unpoisoned(self.0.lock())))
         }
+
+        pub(crate) fn into_inner(self) -> T {
+            unpoisoned(self.0.into_inner())
+        }
     }
 
     impl<T> Deref for MutexGuard<'_, T> {
