@@ -225,9 +225,10 @@ impl Outcome {
     }
 }
 
-/// The middle of a sorted list.
+/// The middle of a sorted list, or between the two that are.
 fn median(sorted: &[f64]) -> f64 {
-    sorted[sorted.len() / 2]
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
 /// Runs a layer's contests and returns what came out.
@@ -270,5 +271,8 @@ mod tests {
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6 * b;
         assert!(near(outcome.ratio.0, 2.0) && near(outcome.ratio.1, 2.0) && near(outcome.ratio.2, 2.1), "{outcome:?}");
         assert!(near(outcome.ours, 1e7), "{outcome:?}");
+        // Of two, neither.
+        let outcome = Outcome::new("x".into(), "sample", 2.0, &pairs[1..]);
+        assert!(near(outcome.ratio.0, 2.05), "{outcome:?}");
     }
 }
