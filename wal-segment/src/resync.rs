@@ -39,13 +39,22 @@ fn search(page: &[u8], at: usize) -> usize {
     if let Some(behind) = behind.filter(|&behind| chain(page, behind, &mut { SEARCH_BUDGET })) {
         return behind;
     }
-    // A second damage further on breaks every chain: trust the lengths if they lead to a sound fragment.
-    if let Some(sound) = hop(page, at) {
-        return sound;
-    }
     let mut budget = SEARCH_BUDGET;
     let found = (at + 1..page.len()).find(|&start| plausible(page, start) && chain(page, start, &mut budget));
-    found.unwrap_or(page.len())
+    let found = found.unwrap_or(page.len());
+    // A second damage further on breaks the chains before it: trust the lengths if they lead to a sound fragment, and from
+    // there to the chain. A wrong one may lead to what a record's data only looks like.
+    let hopped = hop(page, at).filter(|&sound| found == page.len() || leads(page, sound, found));
+    hopped.unwrap_or(found)
+}
+
+/// Whether the lengths of the fragments from `from` on lead to the one at `to`.
+fn leads(page: &[u8], mut from: usize, to: usize) -> bool {
+    while from < to {
+        let Some(end) = claimed_end(page, from) else { return false };
+        from = end;
+    }
+    from == to
 }
 
 /// Damaged fragments next to each other that are passed over by their lengths.
@@ -152,6 +161,16 @@ mod tests {
         let outer = [b"label=".as_slice(), &inner, b" and more"].concat();
         let mut bytes = page(&[&outer, b"second"]);
         bytes[2] ^= 0x80;
+        assert_eq!(resume_in_page(&bytes, 0, &SUM), HEADER_SIZE + outer.len());
+    }
+
+    #[test]
+    fn a_wrong_length_does_not_lead_into_a_record() {
+        let inner = page(&[b"forged"]);
+        let outer = [b"label=".as_slice(), &inner, b" and more"].concat();
+        let mut bytes = page(&[&outer, b"second", b"third"]);
+        bytes[1..3].copy_from_slice(&6_u16.to_be_bytes());
+        assert!(sound(&bytes, HEADER_SIZE + 6).is_some(), "where the length leads");
         assert_eq!(resume_in_page(&bytes, 0, &SUM), HEADER_SIZE + outer.len());
     }
 
