@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tsdb_vfs::{FileKind, Fs};
 use wal_segment::layout::{self, CHECKPOINT_PREFIX, QUARANTINE_NAME};
 use wal_segment::parallel::{self, Block, ParallelOptions};
-use wal_segment::{Ledger, ReadError};
+use wal_segment::{Ledger, ReadError, SegmentRef};
 
 use crate::error::Error;
 use crate::hollow;
@@ -95,16 +95,15 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
         return Err(Error::Damaged(Box::new(missed.into())));
     }
     let mut damaged = Vec::new();
-    for segment in stale {
-        let index = segment.index;
-        if is_damaged(fs, &Group { segments: vec![segment], ledger: known.clone() })? {
-            damaged.push(index);
+    for segment in &stale {
+        if is_damaged(fs, std::slice::from_ref(segment), &known)? {
+            damaged.push(segment.index);
         }
     }
     let mut damaged_checkpoints = Vec::new();
     for older in &checkpoints[..checkpoints.len() - 1] {
         let damaged = match Group::of_checkpoint(fs, older) {
-            Ok(group) => is_damaged(fs, &group)?,
+            Ok(Group { segments, ledger }) => is_damaged(fs, &segments, &ledger)?,
             Err(Error::Read(ReadError::Gap { .. })) => true,
             Err(error) => return Err(error),
         };
@@ -120,8 +119,7 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
 
 /// Whether anything in these segments is no record, or not what was durable: the run that made the checkpoint may have
 /// read over it, and been killed before it moved the evidence.
-fn is_damaged(fs: &Fs, group: &Group) -> Result<bool, Error> {
-    let Group { segments, ledger } = group;
+fn is_damaged(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger) -> Result<bool, Error> {
     let all_valid = |block: &mut Block<'_>| {
         let mut valid = true;
         while let Some(record) = block.next() {
