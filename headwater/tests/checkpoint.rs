@@ -156,6 +156,21 @@ fn what_only_the_ledger_misses_is_damage_to_every_command() {
 }
 
 #[test]
+fn a_segment_that_another_program_cut_is_whole_also_when_it_is_looked_at_alone() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let data = made(tmp.path());
+    cut(&data);
+    let wal = data.join("wal");
+    let alone = wal.join("00000000");
+    let records = |path: &Path| code(&headwater(&["records", path.to_str().expect("text")]));
+    assert_eq!((records(&wal), records(&alone)), (1, 1));
+    // As after the reference's repair, which goes on in a segment of its own.
+    let last = (0..).take_while(|n| wal.join(format!("{n:08}")).exists()).last().expect("segments");
+    fs::copy(&alone, wal.join(format!("{:08}", last + 1))).expect("room");
+    assert_eq!((records(&wal), records(&alone)), (0, 0));
+}
+
+#[test]
 fn it_refuses_what_is_locked_and_what_is_no_data_directory() {
     let tmp = tempfile::tempdir().expect("a directory");
     assert_eq!(code(&headwater(&["checkpoint", tmp.path().to_str().expect("text")])), 2);
