@@ -4,7 +4,8 @@
 //! what the C library's allocator adds to each block, and compared with what the head says it holds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 /// The system's allocator, with the live bytes counted from [`start`] on.
 struct Counting;
@@ -14,7 +15,26 @@ static ALLOCATOR: Counting = Counting;
 
 /// Only the process that is measured counts: two threads that free much would wait for each other's count.
 static ON: AtomicBool = AtomicBool::new(false);
-static LIVE: AtomicI64 = AtomicI64::new(0);
+/// One for some threads each, a cache line apart.
+static LIVE: [Shard; 16] = [const { Shard(AtomicI64::new(0)) }; 16];
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+#[repr(align(128))]
+struct Shard(AtomicI64);
+
+thread_local! {
+    /// The thread's shard. A number without a destructor: the allocator may ask at any time of a thread's life.
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn shard() -> &'static AtomicI64 {
+    let mut shard = SHARD.get();
+    if shard == usize::MAX {
+        shard = THREADS.fetch_add(1, Relaxed) % LIVE.len();
+        SHARD.set(shard);
+    }
+    &LIVE[shard].0
+}
 
 /// Begins to count.
 pub(super) fn start() {
@@ -23,7 +43,7 @@ pub(super) fn start() {
 
 /// Bytes allocated since [`start`] and not freed.
 pub(super) fn live() -> i64 {
-    LIVE.load(Relaxed)
+    LIVE.iter().map(|shard| shard.0.load(Relaxed)).sum()
 }
 
 /// A block as glibc makes it: eight bytes for its size, in steps of sixteen, at least 32.
@@ -33,7 +53,7 @@ fn block(size: usize) -> i64 {
 
 fn count(bytes: i64) {
     if ON.load(Relaxed) {
-        LIVE.fetch_add(bytes, Relaxed);
+        shard().fetch_add(bytes, Relaxed);
     }
 }
 
