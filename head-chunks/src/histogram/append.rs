@@ -1,23 +1,17 @@
 //! Appending histograms.
 
 mod fit;
+mod state;
 
 use thiserror::Error;
 use tsdb_model::histogram::NativeHistogram;
-use tsdb_model::staleness::STALE_NAN_BITS;
-use tsdb_model::{CounterResetHint, Span, varint};
 
 use super::kind::Cut;
-use super::layout::Layout;
-use super::spans::{Inserts, bucket_count, insert_empty, with_inserts};
-use super::{Coded, CounterReset, HEADER, HistogramIter};
-use crate::bits::{PIECE, SplitBits};
+use super::{Coded, CounterReset};
 use crate::error::{ChunkFull, DecodeError};
-use crate::floats::Count;
-use crate::st::{self, FIRST_KNOWN};
-use crate::varbit::{self, Field};
-use crate::{Chunk, Encoding};
-use fit::Fit;
+use crate::{Chunk, Encoding, PIECE};
+
+pub use state::{AppendState, Pieces};
 
 /// An open histogram chunk, of integer (`B` = `i64`) or float (`f64`) histograms, with or without start timestamps.
 ///
@@ -44,21 +38,8 @@ use fit::Fit;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Appender<B: Coded> {
-    bits: SplitBits<Count>,
+    state: AppendState<B>,
     pieces: Vec<u8>,
-    start_timestamps: bool,
-    counter_reset: CounterReset,
-    layout: Layout,
-    /// How many of the buckets are positive.
-    positive: usize,
-    t: i64,
-    t_delta: i64,
-    count: B::Cell,
-    zero_count: B::Cell,
-    sum: u64,
-    /// Positive buckets, then negative ones.
-    buckets: Vec<B::Cell>,
-    start: i64,
 }
 
 /// What an append did.
@@ -107,34 +88,11 @@ pub enum AppendError {
     },
 }
 
-/// A histogram's numbers in the layout of the chunk.
-struct Numbers<'a, B: Coded> {
-    count: B::Count,
-    zero_count: B::Count,
-    sum: f64,
-    positive: &'a [B],
-    negative: &'a [B],
-}
-
 impl<B: Coded> Appender<B> {
     /// An empty chunk, of the encoding with or without start timestamps.
     #[must_use]
     pub fn new(start_timestamps: bool) -> Self {
-        Self {
-            bits: SplitBits::starting_with_zeros(HEADER as u32 * 8, Count::ZERO),
-            pieces: Vec::new(),
-            start_timestamps,
-            counter_reset: CounterReset::Unknown,
-            layout: Layout::default(),
-            positive: 0,
-            t: 0,
-            t_delta: 0,
-            count: B::Cell::default(),
-            zero_count: B::Cell::default(),
-            sum: 0,
-            buckets: Vec::new(),
-            start: 0,
-        }
+        Self { state: AppendState::new(start_timestamps), pieces: Vec::new() }
     }
 
     /// Continues an existing chunk. As in the reference, windows are the *reader's*: a number that has not changed yet goes
@@ -143,29 +101,8 @@ impl<B: Coded> Appender<B> {
     /// # Errors
     /// When the bytes are not a sound chunk of that encoding.
     pub fn resume(start_timestamps: bool, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut iter = HistogramIter::<B>::new(start_timestamps, bytes)?;
-        let mut appender = Self::new(start_timestamps);
-        appender.counter_reset = iter.counter_reset;
-        if iter.total == 0 {
-            return Ok(appender);
-        }
-        while let Some(advanced) = iter.advance() {
-            advanced?;
-        }
-        let beside = Count::new(iter.read as u16, iter.sum_window);
-        appender.bits = SplitBits::resume(bytes, iter.bits.pos() as u32, HEADER as u32 * 8, beside);
-        appender.pieces.extend_from_slice(&bytes[..appender.bits.full_pieces() * PIECE]);
-        if let Some(st) = &iter.st {
-            let (header, start) = st.resume(iter.read as u16);
-            appender.bits.set_flags(header);
-            appender.start = start;
-        }
-        appender.positive = iter.layout.buckets().0;
-        appender.layout = iter.layout;
-        (appender.t, appender.t_delta) = (iter.t, iter.t_delta);
-        (appender.count, appender.zero_count, appender.sum) = (iter.count, iter.zero_count, iter.sum);
-        appender.buckets = iter.buckets;
-        Ok(appender)
+        let state = AppendState::resume(start_timestamps, bytes)?;
+        Ok(Self { pieces: bytes[..state.full_pieces() * PIECE].to_vec(), state })
     }
 
     /// Appends a histogram of time `t` and start timestamp `st` (milliseconds since the epoch; `st` 0 means none, and it is
@@ -183,33 +120,7 @@ impl<B: Coded> Appender<B> {
         t: i64,
         histogram: &NativeHistogram<B>,
     ) -> Result<Appended, AppendError> {
-        self.check(histogram)?;
-        if self.num_samples() == 0 {
-            self.counter_reset = match histogram.counter_reset_hint {
-                CounterResetHint::Gauge => CounterReset::Gauge,
-                CounterResetHint::CounterReset => CounterReset::Reset,
-                _ => previous.map_or(self.counter_reset, |previous| B::header_behind(previous.cut_of(histogram))),
-            };
-            self.put_whole(st, t, histogram);
-            return Ok(Appended::InPlace);
-        }
-        match self.fit(histogram) {
-            Fit::Same => {
-                self.put_whole(st, t, histogram);
-                Ok(Appended::InPlace)
-            }
-            Fit::Expand { positive, negative, merged } => {
-                Ok(self.append_expanded(st, t, histogram, &positive, &negative, merged))
-            }
-            Fit::Cut(cut) => {
-                let gauge = histogram.counter_reset_hint == CounterResetHint::Gauge;
-                let mut next = Self::new(self.start_timestamps);
-                next.counter_reset = if gauge { CounterReset::Gauge } else { B::header_of_cut(cut) };
-                next.put_whole(st, t, histogram);
-                let finished = std::mem::replace(self, next);
-                Ok(Appended::NewChunk { finished: finished.into_chunk(), cut })
-            }
-        }
+        self.state.append(&mut self.pieces, previous.map(|previous| &previous.state), st, t, histogram)
     }
 
     /// Appends a histogram only if it fits the chunk, which is then not written anew: what the reference calls append-only.
@@ -224,286 +135,49 @@ impl<B: Coded> Appender<B> {
         t: i64,
         histogram: &NativeHistogram<B>,
     ) -> Result<(), AppendError> {
-        self.check(histogram)?;
-        if self.num_samples() > 0 {
-            match self.fit(histogram) {
-                Fit::Same => {}
-                Fit::Cut(cut) => return Err(AppendError::Cut(cut)),
-                Fit::Expand { positive, negative, merged } => {
-                    let forward = positive.forward.len() + negative.forward.len();
-                    let backward = positive.backward.len() + negative.backward.len();
-                    if forward > 0 || merged.is_some() && backward > 0 {
-                        return Err(AppendError::Layout { forward, backward });
-                    }
-                }
-            }
-        }
-        self.append(previous, st, t, histogram).map(drop)
+        self.state.try_append(&mut self.pieces, previous.map(|previous| &previous.state), st, t, histogram)
     }
 
-    fn check(&self, histogram: &NativeHistogram<B>) -> Result<(), AppendError> {
-        let capacity = self.encoding().capacity();
-        if self.num_samples() == capacity {
-            return Err(ChunkFull { capacity }.into());
-        }
-        if histogram.is_stale() {
-            // Whatever else it holds is not written.
-            return Ok(());
-        }
-        for (side, spans, buckets) in [
-            ("positive", &histogram.positive_spans, &histogram.positive_buckets),
-            ("negative", &histogram.negative_spans, &histogram.negative_buckets),
-        ] {
-            let (expected, found) = (bucket_count(spans), buckets.len() as u64);
-            if expected != found {
-                return Err(AppendError::Buckets { side, expected, found });
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings chunk and histogram to one layout and appends.
-    fn append_expanded(
-        &mut self,
-        st: i64,
-        t: i64,
-        histogram: &NativeHistogram<B>,
-        positive: &Inserts,
-        negative: &Inserts,
-        merged: Option<[Vec<Span>; 2]>,
-    ) -> Appended {
-        let recode = !positive.forward.is_empty() || !negative.forward.is_empty();
-        let backward = !positive.backward.is_empty() || !negative.backward.is_empty();
-        if recode {
-            let spans = match merged {
-                Some(merged) if backward => merged,
-                _ => [
-                    with_inserts(&histogram.positive_spans, &positive.backward),
-                    with_inserts(&histogram.negative_spans, &negative.backward),
-                ],
-            };
-            self.recode(spans, positive, negative);
-        }
-        let (mut positive_buckets, mut negative_buckets) = (Vec::new(), Vec::new());
-        insert_empty(&histogram.positive_buckets, &positive.backward, B::DELTAS, &mut positive_buckets);
-        insert_empty(&histogram.negative_buckets, &negative.backward, B::DELTAS, &mut negative_buckets);
-        self.put(
-            st,
-            t,
-            &Numbers {
-                count: histogram.count,
-                zero_count: histogram.zero_count,
-                sum: histogram.sum,
-                positive: &positive_buckets,
-                negative: &negative_buckets,
-            },
-        );
-        if recode { Appended::Recoded } else { Appended::InPlace }
-    }
-
-    /// Writes the chunk anew in the layout of `spans`, with empty buckets where it had none.
-    fn recode(&mut self, [positive_spans, negative_spans]: [Vec<Span>; 2], positive: &Inserts, negative: &Inserts) {
-        let bytes = self.to_bytes();
-        let Ok(mut iter) = HistogramIter::<B>::new(self.start_timestamps, &bytes) else { return };
-        let mut recoded = Self::new(self.start_timestamps);
-        recoded.counter_reset = self.counter_reset;
-        recoded.layout = Layout { positive_spans, negative_spans, ..self.layout.clone() };
-        let (mut old, mut new) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
-        // These are bytes that we wrote; an error in them would end the loop early and show as a missing sample.
-        while let Some(Ok(())) = iter.advance() {
-            let (positive_cells, negative_cells) = iter.buckets.split_at(self.positive);
-            old.0.clear();
-            old.0.extend(positive_cells.iter().map(B::bucket));
-            old.1.clear();
-            old.1.extend(negative_cells.iter().map(B::bucket));
-            insert_empty(&old.0, &positive.forward, B::DELTAS, &mut new.0);
-            insert_empty(&old.1, &negative.forward, B::DELTAS, &mut new.1);
-            let numbers = Numbers {
-                count: B::count(&iter.count),
-                zero_count: B::count(&iter.zero_count),
-                sum: f64::from_bits(iter.sum),
-                positive: &new.0,
-                negative: &new.1,
-            };
-            recoded.put(iter.st.as_ref().map_or(0, |st| st.st), iter.t, &numbers);
-        }
-        debug_assert_eq!(recoded.num_samples(), self.num_samples());
-        *self = recoded;
-    }
-
-    /// Appends a histogram that has the chunk's layout, or whose layout becomes the chunk's.
-    #[inline]
-    fn put_whole(&mut self, st: i64, t: i64, histogram: &NativeHistogram<B>) {
-        let stale = histogram.is_stale();
-        if self.num_samples() == 0 && !stale {
-            self.layout = Layout {
-                schema: histogram.schema,
-                zero_threshold: histogram.zero_threshold,
-                positive_spans: histogram.positive_spans.clone(),
-                negative_spans: histogram.negative_spans.clone(),
-                custom_values: histogram.custom_values.clone(),
-            };
-        }
-        // A stale histogram says nothing but that it is.
-        let numbers = if stale {
-            let none = B::Count::default();
-            Numbers { count: none, zero_count: none, sum: histogram.sum, positive: &[], negative: &[] }
-        } else {
-            Numbers {
-                count: histogram.count,
-                zero_count: histogram.zero_count,
-                sum: histogram.sum,
-                positive: &histogram.positive_buckets,
-                negative: &histogram.negative_buckets,
-            }
-        };
-        self.put(st, t, &numbers);
-    }
-
-    #[inline]
-    fn put(&mut self, st: i64, t: i64, numbers: &Numbers<'_, B>) {
-        let before = self.t;
-        if self.num_samples() == 0 {
-            self.put_first(t, numbers);
-        } else {
-            self.put_next(t, numbers);
-        }
-        if self.start_timestamps {
-            self.put_st(st, t, before);
-        }
-        self.sum = numbers.sum.to_bits();
-        self.t = t;
-        self.bits.beside = self.bits.beside.next(self.bits.beside.window());
-    }
-
-    #[cold]
-    fn put_first(&mut self, t: i64, numbers: &Numbers<'_, B>) {
-        let (bits, pieces) = (&mut self.bits, &mut self.pieces);
-        let mut put = |[a, b]: Field| bits.put_both(a, b, &mut |piece| pieces.extend_from_slice(&piece));
-        self.layout.write(&mut put);
-        self.positive = self.layout.buckets().0;
-        put(varbit::int_field(t));
-        let mut cell = |(cell, field)| {
-            put(field);
-            cell
-        };
-        self.count = cell(B::first_count(numbers.count));
-        self.zero_count = cell(B::first_count(numbers.zero_count));
-        put([(0, 0), (numbers.sum.to_bits(), 64)]);
-        self.buckets.clear();
-        for bucket in numbers.positive.iter().chain(numbers.negative) {
-            let (cell, field) = B::first_bucket(*bucket);
-            put(field);
-            self.buckets.push(cell);
-        }
-        self.t_delta = 0;
-    }
-
-    #[inline]
-    fn put_next(&mut self, t: i64, numbers: &Numbers<'_, B>) {
-        // Copied out, so that the accumulator can live in registers for the whole histogram.
-        let mut bits = self.bits;
-        let pieces = &mut self.pieces;
-        let mut emit = |piece: [u8; PIECE]| pieces.extend_from_slice(&piece);
-        let mut put = |[a, b]: Field| bits.put_both(a, b, &mut emit);
-        let t_delta = t.wrapping_sub(self.t);
-        put(varbit::int_field(t_delta.wrapping_sub(self.t_delta)));
-        self.t_delta = t_delta;
-        let sum = numbers.sum.to_bits();
-        let stale = sum == STALE_NAN_BITS;
-        put(B::next_count(&mut self.count, numbers.count, stale));
-        put(B::next_count(&mut self.zero_count, numbers.zero_count, stale));
-        let mut window = self.bits.beside.window();
-        put(window.xor_field(sum ^ self.sum));
-        let (positive, negative) = self.buckets.split_at_mut(self.positive);
-        for (cell, bucket) in positive.iter_mut().zip(numbers.positive) {
-            put(B::next_bucket(cell, *bucket));
-        }
-        for (cell, bucket) in negative.iter_mut().zip(numbers.negative) {
-            put(B::next_bucket(cell, *bucket));
-        }
-        bits.beside = Count::new(self.num_samples(), window);
-        self.bits = bits;
-    }
-
-    fn put_st(&mut self, st: i64, t: i64, before: i64) {
-        let pieces = &mut self.pieces;
-        let mut emit = |piece: [u8; PIECE]| pieces.extend_from_slice(&piece);
-        match self.bits.beside.samples() {
-            0 => {
-                if st != 0 {
-                    self.bits.put_uvarint(varint::zigzag(t.wrapping_sub(st)), &mut emit);
-                    self.bits.set_flags(FIRST_KNOWN);
-                }
-                self.start = st;
-            }
-            index => {
-                if let Some(field) = st::field(self.bits.flags(), &mut self.start, index, before, st) {
-                    let [a, b] = field.field;
-                    self.bits.put_both(a, b, &mut emit);
-                    self.bits.set_flags(field.header);
-                }
-            }
-        }
+    /// The state: last histogram, number of samples, lengths.
+    #[must_use]
+    pub fn state(&self) -> &AppendState<B> {
+        &self.state
     }
 
     /// Number of samples.
     #[must_use]
     pub fn num_samples(&self) -> u16 {
-        self.bits.beside.samples()
+        self.state.num_samples()
     }
 
     /// Time of the last sample; meaningless in an empty chunk.
     #[must_use]
     pub fn last_t(&self) -> i64 {
-        self.t
+        self.state.last_t()
     }
 
-    /// The last histogram, with the chunk's buckets and without a hint; `None` in an empty chunk.
-    ///
-    /// It may have more, empty buckets than the one that was appended.
+    /// See [`AppendState::last`].
     #[must_use]
     pub fn last(&self) -> Option<NativeHistogram<B>> {
-        if self.num_samples() == 0 {
-            return None;
-        }
-        let sum = f64::from_bits(self.sum);
-        if self.sum == STALE_NAN_BITS {
-            return Some(NativeHistogram { sum, ..NativeHistogram::default() });
-        }
-        let (positive, negative) = self.buckets.split_at(self.positive);
-        let Layout { schema, zero_threshold, positive_spans, negative_spans, custom_values } = self.layout.clone();
-        Some(NativeHistogram {
-            counter_reset_hint: CounterResetHint::Unknown,
-            schema,
-            zero_threshold,
-            zero_count: B::count(&self.zero_count),
-            count: B::count(&self.count),
-            sum,
-            positive_spans,
-            negative_spans,
-            positive_buckets: positive.iter().map(B::bucket).collect(),
-            negative_buckets: negative.iter().map(B::bucket).collect(),
-            custom_values,
-        })
+        self.state.last()
     }
 
     /// Which of the two encodings the chunk has.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
-        B::ENCODINGS[usize::from(self.start_timestamps)]
+        self.state.encoding()
     }
 
     /// What the header says about a counter reset.
     #[must_use]
     pub fn counter_reset(&self) -> CounterReset {
-        self.counter_reset
+        self.state.counter_reset()
     }
 
     /// Length of the chunk in bytes, header included: what the reference compares with its targets.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.bits.byte_len()
+        self.state.byte_len()
     }
 
     /// The chunk's bytes.
@@ -516,10 +190,7 @@ impl<B: Coded> Appender<B> {
 
     /// Appends the chunk's bytes to `out`.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        let [high, low] = self.num_samples().to_be_bytes();
-        let reset = self.counter_reset as u8;
-        let header = if self.start_timestamps { [high | reset, low, self.bits.flags()] } else { [high, low, reset] };
-        self.bits.assemble([&self.pieces[..]], &header, out);
+        self.state.assemble([&self.pieces[..]], out);
     }
 
     /// The chunk.
@@ -531,10 +202,6 @@ impl<B: Coded> Appender<B> {
     /// Bytes on the heap: what the chunk costs its owner beyond the appender itself.
     #[must_use]
     pub fn heap_size(&self) -> usize {
-        let spans = self.layout.positive_spans.capacity() + self.layout.negative_spans.capacity();
-        self.pieces.capacity()
-            + self.buckets.capacity() * size_of::<B::Cell>()
-            + spans * size_of::<Span>()
-            + self.layout.custom_values.capacity() * size_of::<f64>()
+        self.pieces.capacity() + self.state.heap_size()
     }
 }

@@ -30,7 +30,7 @@ mod layout;
 mod read;
 mod spans;
 
-pub use append::{AppendError, Appended, Appender};
+pub use append::{AppendError, AppendState, Appended, Appender, Pieces};
 pub use kind::{Coded, Cut};
 pub use read::HistogramIter;
 

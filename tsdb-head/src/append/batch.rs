@@ -20,8 +20,8 @@ pub(crate) enum SampleType {
 /// An integer or a float histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum AnyHistogram {
-    Int(Box<Histogram>),
-    Float(Box<FloatHistogram>),
+    Int(Histogram),
+    Float(FloatHistogram),
 }
 
 impl AnyHistogram {
@@ -35,10 +35,8 @@ impl AnyHistogram {
     /// The staleness marker of a histogram series.
     pub(crate) fn stale(sample_type: SampleType, sum: f64) -> Self {
         match sample_type {
-            SampleType::Histogram { .. } => Self::Int(Box::new(Histogram { sum, ..Histogram::default() })),
-            SampleType::FloatHistogram { .. } => {
-                Self::Float(Box::new(FloatHistogram { sum, ..FloatHistogram::default() }))
-            }
+            SampleType::Histogram { .. } => Self::Int(Histogram { sum, ..Histogram::default() }),
+            SampleType::FloatHistogram { .. } => Self::Float(FloatHistogram { sum, ..FloatHistogram::default() }),
         }
     }
 }
@@ -55,8 +53,8 @@ pub(crate) struct HistogramEntry<H> {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) floats: Vec<Sample>,
-    pub(crate) histograms: Vec<HistogramEntry<Box<Histogram>>>,
-    pub(crate) float_histograms: Vec<HistogramEntry<Box<FloatHistogram>>>,
+    pub(crate) histograms: Vec<HistogramEntry<Histogram>>,
+    pub(crate) float_histograms: Vec<HistogramEntry<FloatHistogram>>,
 }
 
 impl Batch {
@@ -65,6 +63,16 @@ impl Batch {
         self.histograms.clear();
         self.float_histograms.clear();
     }
+}
+
+/// The histogram type of each series in the last batch that has one.
+#[derive(Debug, Default)]
+enum Kinds {
+    #[default]
+    None,
+    /// The batch has histograms of this type alone: whose they are it says itself, if anybody wants to know.
+    All(SampleType),
+    Each(HashMap<u64, SampleType>),
 }
 
 /// Labels of so many new series are kept until they are logged; those of more are looked up again.
@@ -76,8 +84,7 @@ pub(crate) struct AppendBuffers {
     /// The first `used` of them hold something.
     batches: Vec<Batch>,
     used: usize,
-    /// The histogram type of each series in the last batch that has one.
-    pub(crate) kinds: HashMap<u64, SampleType>,
+    kinds: Kinds,
     /// Series this appender made, ascending.
     pub(crate) created: Vec<u64>,
     /// The labels of the first ones of them, which are about to be written to the log.
@@ -99,7 +106,7 @@ impl AppendBuffers {
 
     #[inline]
     pub(crate) fn push_float(&mut self, sample: Sample) {
-        if self.used == 0 || (!self.kinds.is_empty() && self.kinds.contains_key(&sample.series.0)) {
+        if self.used == 0 || (self.has_histograms() && self.kind(sample.series.0).is_some()) {
             self.next_batch();
         }
         self.batches[self.used - 1].floats.push(sample);
@@ -115,11 +122,14 @@ impl AppendBuffers {
 
     pub(crate) fn push_histogram(&mut self, series: SeriesRef, st: i64, t: i64, histogram: AnyHistogram) {
         let sample_type = histogram.sample_type();
-        let other = self.kinds.get(&series.0).is_some_and(|&before| before != sample_type);
-        if self.used == 0 || other {
+        if self.used == 0 {
             self.next_batch();
         }
-        self.kinds.insert(series.0, sample_type);
+        match self.kinds {
+            Kinds::None => self.kinds = Kinds::All(sample_type),
+            Kinds::All(all) if all == sample_type => {}
+            _ => self.note_kind(series.0, sample_type),
+        }
         let batch = &mut self.batches[self.used - 1];
         match histogram {
             AnyHistogram::Int(histogram) => batch.histograms.push(HistogramEntry { series, st, t, histogram }),
@@ -127,9 +137,47 @@ impl AppendBuffers {
         }
     }
 
+    /// Whether any series has histograms in the last batch.
+    #[inline]
+    pub(crate) fn has_histograms(&self) -> bool {
+        !matches!(self.kinds, Kinds::None)
+    }
+
+    /// The type of the series' histograms in the last batch, if it has any.
+    fn kind(&mut self, series: u64) -> Option<SampleType> {
+        self.each_kind().get(&series).copied()
+    }
+
+    /// Notes a type that not all histograms of the last batch have; a series of another type begins the next one.
+    #[cold]
+    fn note_kind(&mut self, series: u64, sample_type: SampleType) {
+        if self.kind(series).is_some_and(|before| before != sample_type) {
+            self.next_batch();
+            self.kinds = Kinds::All(sample_type);
+        } else {
+            self.each_kind().insert(series, sample_type);
+        }
+    }
+
+    fn each_kind(&mut self) -> &mut HashMap<u64, SampleType> {
+        if let Kinds::All(all) = self.kinds
+            && let Some(last) = self.batches[..self.used].last()
+        {
+            let refs = last.histograms.iter().map(|entry| entry.series.0);
+            let refs = refs.chain(last.float_histograms.iter().map(|entry| entry.series.0));
+            self.kinds = Kinds::Each(refs.map(|series| (series, all)).collect());
+        } else if !matches!(self.kinds, Kinds::Each(_)) {
+            self.kinds = Kinds::Each(HashMap::new());
+        }
+        match &mut self.kinds {
+            Kinds::Each(each) => each,
+            _ => unreachable!("made just now"),
+        }
+    }
+
     /// A staleness marker for a series that has histograms in this batch, as one of that type.
-    pub(crate) fn stale_as_histogram(&self, series: u64, marker: f64) -> Option<AnyHistogram> {
-        self.kinds.get(&series).map(|&sample_type| AnyHistogram::stale(sample_type, marker))
+    pub(crate) fn stale_as_histogram(&mut self, series: u64, marker: f64) -> Option<AnyHistogram> {
+        self.kind(series).map(|sample_type| AnyHistogram::stale(sample_type, marker))
     }
 
     /// Notes a series that this appender made.
@@ -142,7 +190,7 @@ impl AppendBuffers {
 
     #[cold]
     fn next_batch(&mut self) {
-        self.kinds.clear();
+        self.kinds = Kinds::None;
         if self.batches.len() == self.used {
             self.batches.push(Batch::default());
         }
@@ -153,7 +201,7 @@ impl AppendBuffers {
         self.batches.truncate(4);
         self.batches.iter_mut().for_each(Batch::clear);
         self.used = 0;
-        self.kinds.clear();
+        self.kinds = Kinds::None;
         self.created.clear();
         self.created_labels.clear();
         self.unlogged.clear();

@@ -12,7 +12,7 @@ use super::{Appender, Committed};
 use crate::CommitError;
 use crate::head::Shared;
 use crate::index::LabelIndex;
-use crate::partition::{Appended, LastKind, Partition, PartitionCell};
+use crate::partition::{Appended, LastKind, Native, Partition, PartitionCell};
 use crate::sync::RwLock;
 
 impl Appender {
@@ -63,7 +63,8 @@ impl Appender {
         for i in 0..self.buffers.batches().len() {
             let mut batch = std::mem::take(&mut self.buffers.batches_mut()[i]);
             self.apply_floats(&mut batch, &mut done);
-            self.apply_histograms(&batch, &mut done);
+            self.apply_histograms(&batch.histograms, &mut done);
+            self.apply_histograms(&batch.float_histograms, &mut done);
             // What is in memory is no longer pending: an emptied batch is not released again.
             batch.floats.clear();
             batch.histograms.clear();
@@ -107,28 +108,18 @@ impl Appender {
         batch.floats = floats;
     }
 
-    fn apply_histograms(&mut self, batch: &Batch, done: &mut Tally) {
-        for HistogramEntry { series, st, t, histogram } in &batch.histograms {
-            self.in_partition(series.0 >> 8, |head, isolated, data| {
-                let low = series.0 as u8;
-                let Some(row) = data.row(low) else { return };
-                data.commit_one(row);
-                let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
-                done.count(outcome, *t);
-                if outcome != Appended::Late && isolated {
-                    data.tx.push(low);
-                }
-            });
-        }
-        for HistogramEntry { series, st, t, histogram } in &batch.float_histograms {
-            self.in_partition(series.0 >> 8, |head, isolated, data| {
-                let low = series.0 as u8;
-                let Some(row) = data.row(low) else { return };
-                data.commit_one(row);
-                let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
-                done.count(outcome, *t);
-                if outcome != Appended::Late && isolated {
-                    data.tx.push(low);
+    fn apply_histograms<B: Native>(&mut self, entries: &[HistogramEntry<NativeHistogram<B>>], done: &mut Tally) {
+        for run in entries.chunk_by(|a, b| a.series.0 >> 8 == b.series.0 >> 8) {
+            self.in_partition(run[0].series.0 >> 8, |head, isolated, data| {
+                for HistogramEntry { series, st, t, histogram } in run {
+                    let low = series.0 as u8;
+                    let Some(row) = data.row(low) else { continue };
+                    data.commit_one(row);
+                    let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
+                    done.count(outcome, *t);
+                    if outcome != Appended::Late && isolated {
+                        data.tx.push(low);
+                    }
                 }
             });
         }
@@ -251,7 +242,7 @@ fn encode_batch(batch: &Batch, version: Version, records: &mut wal_format::Batch
     }
 }
 
-fn native<B: Wire>(entry: &HistogramEntry<Box<NativeHistogram<B>>>) -> NativeSample<'_, B> {
+fn native<B: Wire>(entry: &HistogramEntry<NativeHistogram<B>>) -> NativeSample<'_, B> {
     NativeSample { series: entry.series, t: entry.t, st: entry.st, histogram: &entry.histogram }
 }
 

@@ -22,7 +22,7 @@ impl Appender {
     ) -> Result<SeriesRef, AppendError> {
         self.check_time(t)?;
         histogram.validate()?;
-        self.append_any_histogram(series, labels, start, t, AnyHistogram::Int(Box::new(histogram)))
+        self.append_any_histogram(series, labels, start, t, AnyHistogram::Int(histogram))
     }
 
     /// Appends a histogram with float counts, see [`append_with_start`](Self::append_with_start).
@@ -39,7 +39,7 @@ impl Appender {
     ) -> Result<SeriesRef, AppendError> {
         self.check_time(t)?;
         histogram.validate()?;
-        self.append_any_histogram(series, labels, start, t, AnyHistogram::Float(Box::new(histogram)))
+        self.append_any_histogram(series, labels, start, t, AnyHistogram::Float(histogram))
     }
 
     /// As [`append_start_zero`](Self::append_start_zero) for the series of `histogram`, the sample of time `t` that the
@@ -63,7 +63,7 @@ impl Appender {
             custom_values: histogram.custom_values.clone(),
             ..Histogram::default()
         };
-        self.append_zero(series, labels, t, start, AnyHistogram::Int(Box::new(zero)))
+        self.append_zero(series, labels, t, start, AnyHistogram::Int(zero))
     }
 
     /// As [`append_histogram_start_zero`](Self::append_histogram_start_zero) for float histograms.
@@ -85,7 +85,7 @@ impl Appender {
             custom_values: histogram.custom_values.clone(),
             ..FloatHistogram::default()
         };
-        self.append_zero(series, labels, t, start, AnyHistogram::Float(Box::new(zero)))
+        self.append_zero(series, labels, t, start, AnyHistogram::Float(zero))
     }
 
     fn append_zero(

@@ -97,7 +97,7 @@ impl Appender {
         v: f64,
     ) -> Result<SeriesRef, AppendError> {
         self.check_time(t)?;
-        if is_stale(v) && !self.buffers.kinds.is_empty() {
+        if is_stale(v) && self.buffers.has_histograms() {
             let known = self.resolve(series, labels, |_, _, series| Ok(series))?;
             if let Some(stale) = self.buffers.stale_as_histogram(known, v) {
                 return self.append_any_histogram(Some(SeriesRef(known)), labels, start, t, stale);
@@ -124,7 +124,7 @@ impl Appender {
         samples: &mut [Sample],
         mut refused: impl FnMut(usize, AppendError),
     ) {
-        if !self.buffers.kinds.is_empty() {
+        if self.buffers.has_histograms() {
             // Histograms in this transaction: staleness markers are decided one by one.
             for (i, (sample, labels)) in samples.iter_mut().zip(labels).enumerate() {
                 match self.append_with_start(None, labels, sample.st, sample.t, sample.v) {
@@ -177,7 +177,7 @@ impl Appender {
                 continue;
             }
             // Without histograms in this transaction nothing is decided sample by sample.
-            let plain = self.buffers.kinds.is_empty();
+            let plain = !self.buffers.has_histograms();
             let run = samples[i..].iter().take_while(|sample| sample.series.0 >> 8 == number).count();
             if plain {
                 self.append_plain(&samples[i..i + run], |at, error| refused(i + at, error));
@@ -256,7 +256,7 @@ impl Appender {
         let st = self.stored_start(sample.st);
         self.check_time(t)?;
         let row = data.row(series.0 as u8).ok_or(AppendError::UnknownSeries(series))?;
-        if is_stale(v) && !self.buffers.kinds.is_empty() {
+        if is_stale(v) && self.buffers.has_histograms() {
             return Ok(false);
         }
         if data.begin_float(row, t, v).map_err(|refusal| refused_at(refusal, t))? {

@@ -71,6 +71,7 @@ impl Partition {
         let Some(row) = self.rank.row(low) else { return false };
         self.floor = NO_TIME;
         self.drop_open_xor(row, NO_TIME);
+        self.drop_rare(row);
         self.mapped.clear(&mut self.cold[row].newest);
         self.finished.retain(|done| done.low != low);
         self.hot.remove(row);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use head_chunks::Encoding;
-use head_chunks::histogram::{Appended as Fit, Appender, Coded};
+use head_chunks::histogram::{AppendError, AppendState, Appended as Fit, Coded};
 use head_chunks::packed::PackedState;
 use tsdb_model::histogram::NativeHistogram;
 
@@ -15,33 +15,68 @@ use super::cut::{ChunkRules, estimated_end};
 use super::float::Appended;
 use super::rare::Open;
 use super::same::same_histogram;
+use super::segments::{Chain, InSegments, Segments};
 use super::{Finished, LastKind, Partition, Rare, Refusal};
 use crate::append::AnyHistogram;
 
 const TARGET_BYTES: usize = 1024;
 const MIN_SAMPLES: u16 = 10;
 
-/// An open histogram chunk, and the last histogram as it came: a repeat of it is no conflict.
+/// An open histogram chunk.
 #[derive(Debug)]
-pub(super) struct OpenHistogram<B: Native> {
-    pub(super) appender: Appender<B>,
-    last: NativeHistogram<B>,
+pub(crate) struct OpenHistogram<B: Native> {
+    pub(super) state: AppendState<B>,
+    pub(super) chain: Chain,
+    /// The last histogram as it came, if the chunk does not say all of it: a repeat of it is no conflict.
+    last: Option<Box<NativeHistogram<B>>>,
 }
 
 impl<B: Native> OpenHistogram<B> {
-    pub(super) fn chunk(&self) -> (Encoding, u16, Vec<u8>) {
-        (self.appender.encoding(), self.appender.num_samples(), self.appender.to_bytes())
+    fn new(starts: bool) -> Self {
+        Self { state: AppendState::new(starts), chain: Chain::EMPTY, last: None }
+    }
+
+    #[inline]
+    fn append(
+        &mut self,
+        segments: &mut Segments,
+        previous: Option<&AppendState<B>>,
+        st: i64,
+        t: i64,
+        histogram: &NativeHistogram<B>,
+    ) -> Result<Fit, AppendError> {
+        let pieces = self.state.full_pieces();
+        let mut pieces = InSegments { segments, chain: &mut self.chain, pieces };
+        let fit = self.state.append(&mut pieces, previous, st, t, histogram)?;
+        self.last = if self.state.keeps_all_of(histogram) { None } else { Some(Box::new(histogram.clone())) };
+        Ok(fit)
+    }
+
+    fn is_last(&self, histogram: &NativeHistogram<B>) -> bool {
+        match &self.last {
+            Some(last) => same_histogram(last, histogram),
+            None => self.state.last().is_some_and(|last| same_histogram(&last, histogram)),
+        }
+    }
+
+    pub(super) fn chunk(&self, segments: &Segments) -> (Encoding, u16, Vec<u8>) {
+        let mut bytes = Vec::with_capacity(self.state.byte_len());
+        self.state.assemble(segments.runs(self.chain, self.state.full_pieces()), &mut bytes);
+        (self.state.encoding(), self.state.num_samples(), bytes)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let buckets = self.last.positive_buckets.len() + self.last.negative_buckets.len();
-        let spans = self.last.positive_spans.len() + self.last.negative_spans.len();
-        self.appender.heap_size() + (buckets + spans + self.last.custom_values.len()) * 8
+        let last = self.last.as_ref().map_or(0, |last| {
+            let buckets = last.positive_buckets.len() + last.negative_buckets.len();
+            let spans = last.positive_spans.len() + last.negative_spans.len();
+            size_of::<NativeHistogram<B>>() + (buckets + spans + last.custom_values.len()) * 8
+        });
+        self.state.heap_size() + last
     }
 }
 
 /// Integer and float histograms: which of the open chunks is theirs.
-pub(super) trait Native: Coded {
+pub(crate) trait Native: Coded {
     const KIND: LastKind;
     fn open(open: &mut Open) -> Option<&mut OpenHistogram<Self>>;
     fn wrap(open: OpenHistogram<Self>) -> Open;
@@ -92,15 +127,14 @@ impl Partition {
             return Err(Refusal::OutOfOrder);
         }
         let same = match (open, histogram) {
-            (Some(Open::Histogram(open)), AnyHistogram::Int(histogram)) => same_histogram(&open.last, histogram),
-            (Some(Open::FloatHistogram(open)), AnyHistogram::Float(histogram)) => same_histogram(&open.last, histogram),
+            (Some(Open::Histogram(open)), AnyHistogram::Int(histogram)) => open.is_last(histogram),
+            (Some(Open::FloatHistogram(open)), AnyHistogram::Float(histogram)) => open.is_last(histogram),
             _ => false,
         };
         if same { Ok(()) } else { Err(Refusal::Duplicate) }
     }
 
     /// Appends a histogram. `st` is its start timestamp, 0 for none.
-    #[expect(private_bounds, reason = "both kinds there are satisfy it")]
     pub(crate) fn append_histogram<B: Native>(
         &mut self,
         row: usize,
@@ -122,27 +156,22 @@ impl Partition {
             cut = previous.is_some() || self.finish_open(row);
         }
         let Some(rare) = self.rares.get_mut(row) else {
-            let mut appender = Appender::new(starts);
-            if let Err(error) = appender.append(previous.as_ref(), st, t, histogram) {
+            let mut open = OpenHistogram::new(starts);
+            if let Err(error) = open.append(&mut self.segments, previous.as_ref(), st, t, histogram) {
                 // Validated when it was appended, or read from a log that nobody validated.
                 tracing::warn!(%error, "a histogram whose buckets do not match its spans is left out");
                 return Appended::Late;
             }
-            let open = B::wrap(OpenHistogram { appender, last: histogram.clone() });
-            let rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open };
+            let rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open: B::wrap(open) };
             self.rares.set(row, self.hot.len(), rare);
             self.cold[row].last_kind = B::KIND;
             return Self::cut_or_added(cut);
         };
         let (mint, maxt) = (rare.mint, rare.open_maxt());
         let Some(open) = B::open(&mut rare.open) else { return Appended::Late };
-        match open.appender.append(None, st, t, histogram) {
-            Ok(Fit::InPlace | Fit::Recoded) => {
-                open.last.clone_from(histogram);
-                Appended::Added
-            }
+        match open.append(&mut self.segments, None, st, t, histogram) {
+            Ok(Fit::InPlace | Fit::Recoded) => Appended::Added,
             Ok(Fit::NewChunk { finished, .. }) => {
-                open.last.clone_from(histogram);
                 rare.mint = t;
                 rare.next_at = rules.range_end(t);
                 // Whether the end was estimated stays as it was, as in the reference.
@@ -164,14 +193,11 @@ impl Partition {
         }
     }
 
-    /// Finishes an open chunk of the same kind of histograms and hands out its appender: the next chunk's header says
-    /// whether there was a counter reset in between.
-    fn take_previous<B: Native>(&mut self, row: usize) -> Option<Appender<B>> {
+    /// Finishes an open chunk of the same kind of histograms and hands out its state: the next chunk's header says whether
+    /// there was a counter reset in between.
+    fn take_previous<B: Native>(&mut self, row: usize) -> Option<AppendState<B>> {
         B::open(&mut self.rares.get_mut(row)?.open)?;
-        let rare = self.rares.take(row)?;
-        self.hot[row].xor = PackedState::new_after(rare.open_maxt());
-        self.finished.push(rare.finished(self.rank.low(row)));
-        Some(B::take(rare.open)?.appender)
+        Some(B::take(self.take_finished(row)?.open)?.state)
     }
 }
 
@@ -180,11 +206,11 @@ impl Rare {
     fn takes_histogram<B: Native>(&mut self, t: i64, starts: bool, rules: &ChunkRules) -> bool {
         let (mint, maxt) = (self.mint, self.open_maxt());
         let Some(open) = B::open(&mut self.open) else { return false };
-        let encoding = open.appender.encoding();
+        let encoding = open.state.encoding();
         if starts && !encoding.has_start_timestamps() {
             return false;
         }
-        let (samples, bytes) = (open.appender.num_samples(), open.appender.byte_len());
+        let (samples, bytes) = (open.state.num_samples(), open.state.byte_len());
         let range_end = if self.estimated { rules.range_end(mint) } else { self.next_at };
         if !self.estimated && bytes >= TARGET_BYTES / 4 {
             self.next_at = estimated_end(mint, maxt, self.next_at, TARGET_BYTES as f64 / bytes as f64);

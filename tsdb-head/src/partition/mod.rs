@@ -30,6 +30,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
+pub(crate) use histogram::Native;
 pub(crate) use mapped::Mapped;
 use mapped::MappedChunks;
 pub(crate) use rare::LastKind;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use head_chunks::Encoding;
 use head_chunks::packed::PackedState;
 use head_chunks::xor::MAX_BYTES_BEFORE_APPEND;
-use head_chunks::xor2::Xor2Appender;
+use head_chunks::xor2::AppendState;
 
 use super::cut::{ChunkRules, estimated_end};
 use super::float::Appended;
 use super::histogram::OpenHistogram;
+use super::segments::{Chain, Segments};
 use super::snapshot::{ChunkData, ChunkSource};
 use super::{CUT, Finished, Partition, Refusal};
 
@@ -97,16 +98,33 @@ impl Rares {
 }
 
 #[derive(Debug)]
-pub(super) enum Open {
+pub(crate) enum Open {
     Xor2(OpenXor2),
     Histogram(OpenHistogram<i64>),
     FloatHistogram(OpenHistogram<f64>),
 }
 
 #[derive(Debug)]
-pub(super) struct OpenXor2 {
-    appender: Xor2Appender,
+pub(crate) struct OpenXor2 {
+    state: AppendState,
+    chain: Chain,
     last_value: f64,
+}
+
+impl OpenXor2 {
+    /// Puts a sample behind the others; `false` (nothing changed) if no more fit.
+    fn push(&mut self, segments: &mut Segments, st: i64, t: i64, v: f64) -> bool {
+        let mut at = self.state.full_pieces();
+        let chain = &mut self.chain;
+        let taken = self.state.append(st, t, v, &mut |piece| {
+            segments.push(chain, at, piece);
+            at += 1;
+        });
+        if taken.is_ok() {
+            self.last_value = v;
+        }
+        taken.is_ok()
+    }
 }
 
 impl Rare {
@@ -116,9 +134,9 @@ impl Rare {
 
     pub(super) fn open_maxt(&self) -> i64 {
         match &self.open {
-            Open::Xor2(open) => open.appender.state().last_t(),
-            Open::Histogram(open) => open.appender.last_t(),
-            Open::FloatHistogram(open) => open.appender.last_t(),
+            Open::Xor2(open) => open.state.last_t(),
+            Open::Histogram(open) => open.state.last_t(),
+            Open::FloatHistogram(open) => open.state.last_t(),
         }
     }
 
@@ -134,27 +152,41 @@ impl Rare {
         }
     }
 
+    /// Counted bytes of heap; what is in segments is counted there.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>()
             + match &self.open {
-                Open::Xor2(open) => open.appender.state().byte_len(),
+                Open::Xor2(_) => 0,
                 Open::Histogram(open) => open.bytes(),
                 Open::FloatHistogram(open) => open.bytes(),
             }
     }
 
-    pub(super) fn finished(&self, low: u8) -> Finished {
+    pub(super) fn finished(&self, low: u8, segments: &Segments) -> Finished {
         let (encoding, samples, bytes) = match &self.open {
-            Open::Xor2(open) => (Encoding::Xor2, open.appender.state().num_samples(), open.appender.to_bytes()),
-            Open::Histogram(open) => open.chunk(),
-            Open::FloatHistogram(open) => open.chunk(),
+            Open::Xor2(open) => {
+                let mut bytes = Vec::new();
+                open.state.assemble(segments.runs(open.chain, open.state.full_pieces()), &mut bytes);
+                (Encoding::Xor2, open.state.num_samples(), bytes)
+            }
+            Open::Histogram(open) => open.chunk(segments),
+            Open::FloatHistogram(open) => open.chunk(segments),
         };
         Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), bytes: Arc::from(bytes) }
     }
 
+    /// Gives its segments back.
+    pub(super) fn release(&mut self, segments: &mut Segments) {
+        segments.release(match &mut self.open {
+            Open::Xor2(open) => &mut open.chain,
+            Open::Histogram(open) => &mut open.chain,
+            Open::FloatHistogram(open) => &mut open.chain,
+        });
+    }
+
     /// A copy of the open chunk as it is.
-    pub(super) fn source(&self) -> ChunkSource {
-        let Finished { encoding, samples, mint, maxt, bytes, .. } = self.finished(0);
+    pub(super) fn source(&self, segments: &Segments) -> ChunkSource {
+        let Finished { encoding, samples, mint, maxt, bytes, .. } = self.finished(0, segments);
         ChunkSource { mint, maxt, encoding, samples, data: ChunkData::Memory(bytes) }
     }
 }
@@ -164,22 +196,20 @@ impl Partition {
     pub(super) fn continue_xor2(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> bool {
         let Some(rare) = self.rares.get_mut(row) else { return false };
         let Open::Xor2(open) = &mut rare.open else { return false };
-        if t >= rare.next_at || open.appender.append(st, t, v).is_err() {
+        if t >= rare.next_at || !open.push(&mut self.segments, st, t, v) {
             return false;
         }
-        open.last_value = v;
         rare.retarget_xor2(rules);
         true
     }
 
     /// Starts an XOR2 chunk; no other one is open.
     pub(super) fn start_xor2(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) {
-        let mut appender = Xor2Appender::new();
+        let mut open = OpenXor2 { state: AppendState::new(), chain: Chain::EMPTY, last_value: v };
         // An empty chunk takes a sample.
-        let fits = appender.append(st, t, v).is_ok();
+        let fits = open.push(&mut self.segments, st, t, v);
         debug_assert!(fits);
-        let open = Open::Xor2(OpenXor2 { appender, last_value: v });
-        let mut rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open };
+        let mut rare = Rare { mint: t, next_at: rules.range_end(t), estimated: false, open: Open::Xor2(open) };
         rare.retarget_xor2(rules);
         self.rares.set(row, self.hot.len(), rare);
         self.cold[row].last_kind = LastKind::Float;
@@ -187,15 +217,28 @@ impl Partition {
 
     /// Finishes an open chunk that is not XOR. Returns whether there was one.
     pub(super) fn finish_rare(&mut self, row: usize) -> bool {
-        let Some(rare) = self.rares.take(row) else { return false };
+        self.take_finished(row).is_some()
+    }
+
+    /// Finishes an open chunk that is not XOR and hands out what is left of it.
+    pub(super) fn take_finished(&mut self, row: usize) -> Option<Box<Rare>> {
+        let mut rare = self.rares.take(row)?;
         self.hot[row].xor = PackedState::new_after(rare.open_maxt());
-        self.finished.push(rare.finished(self.rank.low(row)));
-        true
+        self.finished.push(rare.finished(self.rank.low(row), &self.segments));
+        rare.release(&mut self.segments);
+        Some(rare)
     }
 
     /// Drops an open chunk that is not XOR if it ends before `mint`.
     pub(super) fn drop_rare_before(&mut self, row: usize, mint: i64) -> bool {
-        self.rares.get(row).is_some_and(|rare| rare.open_maxt() < mint) && self.rares.take(row).is_some()
+        self.rares.get(row).is_some_and(|rare| rare.open_maxt() < mint) && self.drop_rare(row)
+    }
+
+    /// Drops an open chunk that is not XOR. Returns whether there was one.
+    pub(super) fn drop_rare(&mut self, row: usize) -> bool {
+        let Some(mut rare) = self.rares.take(row) else { return false };
+        rare.release(&mut self.segments);
+        true
     }
 
     /// A histogram or an XOR2 chunk that took a sample.
@@ -208,8 +251,7 @@ impl Rare {
     /// The rules of float chunks, for XOR2.
     fn retarget_xor2(&mut self, rules: &ChunkRules) {
         let Open::Xor2(open) = &self.open else { return };
-        let state = open.appender.state();
-        let (n, last, bits) = (state.num_samples(), state.last_t(), state.bit_len());
+        let (n, last, bits) = (open.state.num_samples(), open.state.last_t(), open.state.bit_len());
         if n == rules.quarter {
             self.next_at = estimated_end(self.mint, last, self.next_at, 4.0);
         }

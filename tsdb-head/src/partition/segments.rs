@@ -1,10 +1,13 @@
-//! Where the bits of open XOR chunks go: small segments, chained.
+//! Where the bits of open chunks go: small segments, chained.
 //!
 //! A chunk grows by one 16-byte piece at a time. Buffers that double would copy on growth and leave a third of the memory
 //! unused; chained segments do neither. They are given out from the lowest slab that has one: the series of a scrape fill
 //! their chunks together, and what they then give back should empty whole slabs, which go.
 
+use std::collections::HashMap;
+
 use head_chunks::PIECE;
+use head_chunks::histogram::Pieces;
 
 /// Two pieces: a packed chunk of a hundred samples has some ten, and half a segment of each stays empty.
 const SEGMENT: usize = 32;
@@ -13,6 +16,9 @@ const PIECES: usize = SEGMENT / PIECE;
 const SLAB: usize = 64;
 /// No segment.
 const NONE: u16 = u16::MAX;
+/// So many pieces of a chunk are in segments, 4 KiB, twice what any chunk needs but one of huge histograms: then 256 chunks
+/// have enough with ids of 16 bits.
+const CHAINED: usize = 256;
 
 #[derive(Debug)]
 #[repr(align(32))]
@@ -22,7 +28,7 @@ struct Slab {
     next: [u16; SLAB],
 }
 
-/// The segments of one partition: at most 256 open chunks of at most 33 segments, so ids of 16 bits suffice.
+/// The segments of one partition: at most 256 open chunks of at most 128 segments, so ids of 16 bits suffice.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     slabs: Vec<Option<Box<Slab>>>,
@@ -30,6 +36,37 @@ pub(crate) struct Segments {
     free: Vec<u64>,
     /// No slab before this one has a free segment.
     lowest: usize,
+    /// The pieces beyond [`CHAINED`] of the chain that begins with this segment.
+    rest: HashMap<u16, Vec<u8>>,
+}
+
+/// The pieces of one open chunk of histograms.
+pub(crate) struct InSegments<'a> {
+    pub(crate) segments: &'a mut Segments,
+    pub(crate) chain: &'a mut Chain,
+    /// How many there are.
+    pub(crate) pieces: usize,
+}
+
+impl Pieces for InSegments<'_> {
+    #[inline]
+    fn push(&mut self, piece: [u8; PIECE]) {
+        if self.pieces < CHAINED {
+            self.segments.push(self.chain, self.pieces, piece);
+        } else {
+            self.segments.rest.entry(self.chain.first).or_default().extend_from_slice(&piece);
+        }
+        self.pieces += 1;
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &[u8]> {
+        self.segments.runs(*self.chain, self.pieces)
+    }
+
+    fn clear(&mut self) {
+        self.segments.release(self.chain);
+        self.pieces = 0;
+    }
 }
 
 /// First and last segment of a chain; meaningful while the chunk has a full piece.
@@ -92,18 +129,23 @@ impl Segments {
 
     /// A chain's bytes in runs: `pieces` in all.
     pub(crate) fn runs(&self, chain: Chain, pieces: usize) -> impl Iterator<Item = &[u8]> {
-        let full = pieces * PIECE;
+        let rest = if pieces > CHAINED { self.rest.get(&chain.first) } else { None };
+        let full = pieces.min(CHAINED) * PIECE;
         let mut id = usize::from(chain.first);
-        (0..full).step_by(SEGMENT).map_while(move |start| {
+        let chained = (0..full).step_by(SEGMENT).map_while(move |start| {
             let slab = self.slabs.get(id / SLAB)?.as_ref()?;
             let segment = &slab.bytes[id % SLAB];
             id = usize::from(slab.next[id % SLAB]);
             Some(&segment[..(full - start).min(SEGMENT)])
-        })
+        });
+        chained.chain(rest.map(Vec::as_slice))
     }
 
     /// Gives a chain's segments back.
     pub(crate) fn release(&mut self, chain: &mut Chain) {
+        if !self.rest.is_empty() {
+            self.rest.remove(&chain.first);
+        }
         let mut id = chain.first;
         while id != NONE {
             let at = usize::from(id) / SLAB;
@@ -122,7 +164,10 @@ impl Segments {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.slabs.iter().flatten().count() * size_of::<Slab>() + self.slabs.capacity() * 8 + self.free.capacity() * 8
+        self.slabs.iter().flatten().count() * size_of::<Slab>()
+            + self.slabs.capacity() * 8
+            + self.free.capacity() * 8
+            + self.rest.values().map(Vec::capacity).sum::<usize>()
     }
 }
 
@@ -132,6 +177,50 @@ mod tests {
     use head_chunks::packed::{Misfit, PackedState};
     use head_chunks::xor::XorAppender;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    #[test]
+    fn histograms_of_any_size_are_held() {
+        use head_chunks::histogram::{AppendState, Appended, HistogramAppender};
+        use tsdb_model::{CounterResetHint, Histogram, Span};
+        let mut rng = SmallRng::seed_from_u64(6);
+        let mut segments = Segments::default();
+        let mut open: Vec<(AppendState<i64>, Chain, HistogramAppender)> =
+            (0..8).map(|_| (AppendState::new(false), Chain::EMPTY, HistogramAppender::new(false))).collect();
+        let (mut long, mut recoded, mut cut, mut finished) = (0, 0, 0, 0);
+        for step in 0..6_000 {
+            let i = rng.random_range(0..open.len());
+            let (state, chain, model) = &mut open[i];
+            let buckets = if i < 2 { rng.random_range(1_500..1_504) } else { rng.random_range(1..9) };
+            // Gauges have no resets: their chunk goes on.
+            let hint = if i < 2 { CounterResetHint::Gauge } else { CounterResetHint::Unknown };
+            let histogram = Histogram {
+                counter_reset_hint: hint,
+                count: step as u64,
+                positive_spans: vec![Span { offset: 0, length: buckets }],
+                positive_buckets: (0..buckets).map(|n| if n == 0 { step } else { rng.random_range(0..2) }).collect(),
+                ..Histogram::default()
+            };
+            let pieces = state.full_pieces();
+            let mut pieces = InSegments { segments: &mut segments, chain, pieces };
+            let appended = state.append(&mut pieces, None, 0, step, &histogram).unwrap();
+            assert_eq!(appended, model.append(None, 0, step, &histogram).unwrap());
+            recoded += usize::from(appended == Appended::Recoded);
+            cut += usize::from(matches!(appended, Appended::NewChunk { .. }));
+            long += usize::from(state.full_pieces() > CHAINED);
+            if rng.random_bool(0.02) {
+                let mut bytes = Vec::new();
+                state.assemble(segments.runs(*chain, state.full_pieces()), &mut bytes);
+                assert_eq!(bytes, model.to_bytes());
+                segments.release(chain);
+                (*state, *model) = (AppendState::new(false), HistogramAppender::new(false));
+                finished += 1;
+            }
+        }
+        println!("{long} beyond the segments, {recoded} written anew, {cut} cut, {finished} finished");
+        assert!(long > 100 && recoded > 100 && cut > 100 && finished > 50);
+        open.iter_mut().for_each(|(_, chain, _)| segments.release(chain));
+        assert!(segments.slabs.iter().all(Option::is_none) && segments.rest.is_empty());
+    }
 
     #[test]
     fn chains_hold_what_a_buffer_would() {

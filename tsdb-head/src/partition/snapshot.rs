@@ -76,7 +76,7 @@ impl Partition {
                 data: ChunkData::Memory(self.xor_bytes(row)),
             });
         } else if let Some(rare) = self.rares.get(row) {
-            out.push(rare.source());
+            out.push(rare.source(&self.segments));
         }
     }
 }

@@ -4,7 +4,7 @@ use tsdb_model::histogram::{NativeHistogram, is_custom_buckets_schema};
 use tsdb_model::staleness::STALE_NAN_BITS;
 use tsdb_model::{CounterResetHint, Span};
 
-use super::Appender;
+use super::AppendState;
 use crate::histogram::kind::Cut;
 use crate::histogram::spans::{Inserts, expand_counters, expand_gauges};
 use crate::histogram::{Coded, CounterReset};
@@ -19,7 +19,7 @@ pub(super) enum Fit {
     Cut(Cut),
 }
 
-impl<B: Coded> Appender<B> {
+impl<B: Coded> AppendState<B> {
     /// Why a counter histogram does not fit behind the last sample, if it does not.
     pub(super) fn cut_of(&self, histogram: &NativeHistogram<B>) -> Option<Cut> {
         match self.fit_counter(histogram) {
