@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Run one input (a crash artifact) and nothing else
     #[arg(long, requires = "target")]
     input: Option<PathBuf>,
+    /// Bytes of an input at most: short ones run many times as often, and what breaks a decoder is seldom long
+    #[arg(long)]
+    max_len: Option<u32>,
     /// Megabytes of address space that one input may need before it counts as a bug
     #[arg(long, default_value_t = 2048)]
     rss_limit: u32,
@@ -75,6 +78,7 @@ pub(crate) fn briefly(runs: u64) -> Result<()> {
         seconds: Some(20),
         seed: Some(1),
         input: None,
+        max_len: None,
         rss_limit: 2048,
         timeout: 10,
         list: false,
@@ -138,6 +142,9 @@ fn run_target(built: &std::path::Path, name: &str, args: &Args) -> Result<()> {
         (Some(runs), None) => command.arg(format!("-runs={runs}")),
         (Some(runs), Some(seconds)) => command.args([format!("-runs={runs}"), format!("-max_total_time={seconds}")]),
     };
+    if let Some(max_len) = args.max_len {
+        command.arg(format!("-max_len={max_len}"));
+    }
     if let Some(seed) = args.seed {
         command.arg(format!("-seed={seed}"));
     }
