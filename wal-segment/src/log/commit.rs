@@ -1,9 +1,9 @@
 //! Group commit: whoever finds nobody writing writes for all who wait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::Compression;
 use crate::compression::{Compressor, MAX_RECORD_LEN};
@@ -14,10 +14,14 @@ use crate::log::writer::Writer;
 /// The callers that wait, and who writes for them.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    queue: Mutex<Queue>,
+    /// The standard library's lock and condition: one call of the system wakes all who wait, while `parking_lot` hands them
+    /// the lock one after the other, a call and a change of threads each.
+    queue: std::sync::Mutex<Queue>,
     done: Condvar,
     /// What `queue.led` is, to be looked at without the lock: a hint.
     busy: AtomicBool,
+    /// How many `queue.waiting` holds, to be looked at without the lock: a hint.
+    arrived: AtomicUsize,
     /// Slots between two uses, for their buffers' and compressors' sake.
     idle: Mutex<Vec<Arc<Slot>>>,
 }
@@ -33,9 +37,9 @@ struct Queue {
     last: usize,
 }
 
-/// How often a leader lets other threads run while it has fewer callers than the round before. Those whom that round
-/// acknowledged are about to come back: without waiting for them the first of them would sync alone, and the rest be a
-/// round behind. What it costs if none of them comes is far less than a sync.
+/// How often a leader that has fewer callers than the round before lets other threads run, since the last of them came.
+/// Those whom that round acknowledged are about to come back: without waiting for them the first of them would sync alone,
+/// and the rest be a round behind. What it costs if none of them comes is far less than a sync.
 const PATIENCE: u32 = 64;
 
 /// How often a caller looks whether the one who writes has finished before it queues up and sleeps: about as long as a
@@ -144,9 +148,14 @@ impl Group {
         })
     }
 
+    /// A caller that panics in the middle of an encoding or a write leaves the queue as consistent as it was.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// `shared`: whether a round costs a sync, so that others are worth waiting for.
     fn lead_alone(&self, shared: bool) -> bool {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.last > 1);
         if alone {
             self.set_led(&mut queue, true);
@@ -170,30 +179,37 @@ impl Group {
     }
 
     fn step_down(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         self.set_led(&mut queue, false);
-        if !queue.waiting.is_empty() {
+        let waiting = !queue.waiting.is_empty();
+        drop(queue);
+        if waiting {
             self.done.notify_all();
         }
     }
 
     fn commit(&self, writer: &Mutex<Writer>, slot: &Arc<Slot>, shared: bool) -> Result<Position, Error> {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         queue.waiting.push(slot.clone());
+        self.arrived.store(queue.waiting.len(), Relaxed);
         while queue.led {
-            self.done.wait(&mut queue);
+            queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
             if let Some(outcome) = slot.0.lock().outcome.take() {
                 return outcome;
             }
         }
         self.set_led(&mut queue, true);
-        if shared {
-            for _ in 0..PATIENCE {
-                if queue.waiting.len() >= queue.last {
-                    break;
-                }
-                MutexGuard::unlocked(&mut queue, std::thread::yield_now);
+        let expected = queue.last;
+        if shared && queue.waiting.len() < expected {
+            drop(queue);
+            let (mut seen, mut left) = (0, PATIENCE);
+            while left > 0 && seen < expected {
+                std::thread::yield_now();
+                let arrived = self.arrived.load(Relaxed);
+                left = if arrived > seen { PATIENCE } else { left - 1 };
+                seen = arrived;
             }
+            queue = self.queue();
         }
         let mut group = std::mem::take(&mut queue.spare);
         std::mem::swap(&mut group, &mut queue.waiting);
@@ -205,10 +221,12 @@ impl Group {
         let outcome = slot.0.lock().outcome.take().unwrap_or(Err(Error::Closed));
         let others = group.len() > 1;
         group.clear();
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         queue.spare = group;
         self.set_led(&mut queue, false);
-        if others || !queue.waiting.is_empty() {
+        let waiting = others || !queue.waiting.is_empty();
+        drop(queue);
+        if waiting {
             self.done.notify_all();
         }
         outcome
