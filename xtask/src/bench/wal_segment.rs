@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
@@ -11,7 +12,7 @@ use tsdb_vfs::{Fs, RealFs, Vfs};
 use wal_segment::parallel::{self, ParallelOptions};
 use wal_segment::{
     Compression, Compressor, Decompressor, Durability, HEADER_SIZE, Log, LogOptions, LogReader, PAGE_SIZE, ReadError,
-    layout,
+    layout::{self, SegmentRef},
 };
 
 use super::versus::{Arena, Contest, Cost};
@@ -34,18 +35,8 @@ pub(super) const CONTESTS: &[Contest] = &[
     Contest { name: "4 durable committers (beside one)", unit: "commit", target: 2.0, run: |arena| commit(arena, 4) },
     Contest { name: "8 durable committers (beside one)", unit: "commit", target: 4.0, run: |arena| commit(arena, 8) },
     Contest { name: "16 durable committers (beside one)", unit: "commit", target: 8.0, run: |arena| commit(arena, 16) },
-    Contest {
-        name: "32 durable committers (beside one)",
-        unit: "commit",
-        target: 16.0,
-        run: |arena| commit(arena, 32),
-    },
-    Contest {
-        name: "64 durable committers (beside one)",
-        unit: "commit",
-        target: 32.0,
-        run: |arena| commit(arena, 64),
-    },
+    Contest { name: "32 durable committers (beside one)", unit: "commit", target: 8.0, run: |arena| commit(arena, 32) },
+    Contest { name: "64 durable committers (beside one)", unit: "commit", target: 8.0, run: |arena| commit(arena, 64) },
 ];
 
 const CODECS: [Compression; 3] = [Compression::None, Compression::Snappy, Compression::Zstd];
@@ -174,6 +165,18 @@ fn read(arena: &mut Arena) -> Result<()> {
                 Ok(cost)
             },
         )?;
+        if codec == Compression::None {
+            // The floor: the file's bytes in our pieces, and nobody who looks at them.
+            let segments = layout::segments(&fs(), &dir)?;
+            arena.run(
+                "none, bare reads for ours: the floor",
+                |reference| {
+                    let answer = reference.call("segment.bench_read", json!({ "dir": dir, "repeat": REPEAT }), &[])?;
+                    Cost::of(&answer, units)
+                },
+                || Cost::measure(units, || (0..REPEAT).try_for_each(|_| bare_reads(&segments, 1))),
+            )?;
+        }
     }
     Ok(())
 }
@@ -248,32 +251,97 @@ fn read_on_two(arena: &mut Arena) -> Result<()> {
             Ok(cost)
         };
         arena.run(&codec.to_string(), |_| on(1), || on(2))?;
+        if codec == Compression::None {
+            let bare = |threads| Cost::measure(units, || bare_reads(&segments, threads));
+            arena.run("none, bare reads for both: the floor", |_| bare(1), || bare(2))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the operating system takes to hand over these files, in pieces as our readers want them, to so many threads.
+fn bare_reads(segments: &[SegmentRef], threads: usize) -> Result<()> {
+    const PIECE: u64 = 256 << 10;
+    for segment in segments {
+        let file = RealFs::new().open_read(&segment.path)?;
+        let (len, next) = (file.len()?, AtomicU64::new(0));
+        let read = || -> std::io::Result<()> {
+            let mut piece = vec![0; PIECE as usize];
+            loop {
+                let at = next.fetch_add(PIECE, Relaxed);
+                if at >= len {
+                    return Ok(());
+                }
+                file.read_full_at(&mut piece, at)?;
+                black_box(&piece);
+            }
+        };
+        match threads {
+            1 => read()?,
+            _ => std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+                handles.into_iter().try_for_each(|handle| handle.join().expect("no reader panics"))
+            })?,
+        }
     }
     Ok(())
 }
 
 /// Commits of 2.3 kB that are durable when they return; what stands for the reference is one committer of ours.
 fn commit(arena: &mut Arena, committers: usize) -> Result<()> {
-    const EACH: usize = 20;
+    const COMMITS: usize = 3_200;
     let record = records(1, 2_300).remove(0);
     let run = |threads: usize| {
         let scratch = tempfile::tempdir()?;
         let options = LogOptions { durability: Durability::Always, ..LogOptions::default() };
         let (log, _) = Log::open(fs(), scratch.path(), options)?;
-        let commits = EACH * committers;
-        Cost::measure(commits as u64, || {
-            std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..threads)
-                    .map(|_| {
-                        scope.spawn(|| (0..commits / threads).try_for_each(|_| log.append([&record[..]]).map(drop)))
-                    })
-                    .collect();
-                handles.into_iter().try_for_each(|handle| handle.join().expect("no committer panics"))
-            })?;
+        on_threads(threads, COMMITS, || Ok(log.append([&record[..]]).map(drop)?))
+    };
+    arena.run("", |_| run(1), || run(committers))?;
+    if committers != 16 && committers != 64 {
+        return Ok(());
+    }
+    // The floor: rounds that are always full, one bare write and sync each, the least that sleeping and waking take.
+    let bare = |threads: usize| {
+        let scratch = tempfile::tempdir()?;
+        let file = RealFs::new().create_new(&scratch.path().join("bare"))?;
+        let (round, written) = (Mutex::new(Round::default()), Condvar::new());
+        let bytes = record.repeat(threads);
+        on_threads(threads, COMMITS, || {
+            let mut now = round.lock().expect("no committer panics");
+            now.arrived += 1;
+            if now.arrived == threads {
+                file.write_all_at(&bytes, now.number * bytes.len() as u64)?;
+                file.sync_data()?;
+                *now = Round { number: now.number + 1, arrived: 0 };
+                drop(now);
+                written.notify_all();
+            } else {
+                let mine = now.number;
+                drop(written.wait_while(now, |now| now.number == mine).expect("no committer panics"));
+            }
             Ok(())
         })
     };
-    arena.run("", |_| run(1), || run(committers))
+    arena.run("rounds always full, bare writes: the floor", |_| run(1), || bare(committers))
+}
+
+/// Committers that have come to the round that is written next.
+#[derive(Default)]
+struct Round {
+    number: u64,
+    arrived: usize,
+}
+
+/// So many commits, on so many threads alike.
+fn on_threads(threads: usize, commits: usize, commit: impl Fn() -> Result<()> + Sync) -> Result<Cost> {
+    Cost::measure(commits as u64, || {
+        std::thread::scope(|scope| {
+            let handles: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| (0..commits / threads).try_for_each(|_| commit()))).collect();
+            handles.into_iter().try_for_each(|handle| handle.join().expect("no committer panics"))
+        })
+    })
 }
 
 /// What the operating system takes for so many bytes, in as many calls, with space reserved as our log does it: nothing
