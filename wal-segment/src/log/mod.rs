@@ -72,6 +72,16 @@ impl Log {
         Ok((log, report))
     }
 
+    /// The segments that [`open`](Self::open) with [`Check::Tail`] neither reads nor writes: they can be read while it is at
+    /// work on those behind them.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be listed, or a segment is missing.
+    pub fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<crate::SegmentRef>, Error> {
+        open::settled(fs, dir, options)
+    }
+
     /// Appends records, in order and next to each other, and returns where the first of them begins. When it returns
     /// they are as durable as [`LogOptions::durability`] says; when it fails none of them is in the log.
     ///

@@ -91,6 +91,16 @@ fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
     synced.map_err(Error::io(parent))
 }
 
+/// The segments that [`prepare`] leaves alone when it looks at the log's end only.
+pub(super) fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<SegmentRef>, Error> {
+    let mut segments = layout::segments(fs, dir)?;
+    layout::check_sequence(&segments)?;
+    let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
+    ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
+    segments.truncate(tail_start(&segments, &ledger));
+    Ok(segments)
+}
+
 /// The first segment that a crash may have torn, or that may not be durable yet: the first that the ledger calls
 /// incomplete, or else the last that holds anything. Of segments that the ledger does not know the last two count, as the
 /// reference (and [`Durability::Rotate`](crate::Durability::Rotate)) begins one while the one before is being synced.
