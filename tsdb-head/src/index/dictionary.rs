@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use tsdb_model::varint;
 
 use super::hash_bytes;
-use super::postings::PostingsHead;
+use super::postings::{PostingLists, PostingsHead};
 use crate::stats::IndexBytes;
 
 /// The text of one label name has a 32-bit offset.
@@ -26,6 +26,7 @@ pub(crate) struct Dictionary {
     symbols: Vec<Symbol>,
     table: HashTable<u32>,
     free: Vec<u32>,
+    lists: PostingLists,
     /// Bytes of `text` that belong to freed symbols.
     dead: usize,
     /// The id found last: scrapes repeat most of their labels from one series to the next.
@@ -57,15 +58,24 @@ impl Dictionary {
         {
             return Ok(id);
         }
-        let hash = hash_bytes(value);
+        self.intern_hashed(value, hash_bytes(value))
+    }
+
+    /// As [`Dictionary::intern`] for who knows `hash`, that of `value`.
+    pub(crate) fn intern_hashed(&mut self, value: &[u8], hash: u64) -> Result<u32, TextFull> {
+        if let Some(id) = self.last
+            && self.get(id) == value
+        {
+            return Ok(id);
+        }
         if let Some(&id) = self.table.find(hash, |&id| self.get(id) == value) {
             self.last = Some(id);
             return Ok(id);
         }
         let offset = u32::try_from(self.text.len()).ok().filter(|&o| o != FREED).ok_or(TextFull)?;
         if self.text.capacity() - self.text.len() < value.len() + 5 {
-            // By little: doubling would leave a third of the memory unused on average, and what is large moves by mapping.
-            self.text.reserve_exact((self.text.len() / 16).max(value.len() + 256));
+            // Doubling would leave a third of the memory unused on average.
+            self.text.reserve_exact((self.text.len() / 8).max(value.len() + 256));
         }
         varint::put_uvarint(&mut self.text, value.len() as u64);
         self.text.extend_from_slice(value);
@@ -77,7 +87,7 @@ impl Dictionary {
             }
             None => {
                 if self.symbols.len() == self.symbols.capacity() {
-                    self.symbols.reserve_exact((self.symbols.len() / 16).max(16));
+                    self.symbols.reserve_exact((self.symbols.len() / 8).max(16));
                 }
                 self.symbols.push(symbol);
                 (self.symbols.len() - 1) as u32
@@ -94,12 +104,22 @@ impl Dictionary {
         text_at(&self.text, self.symbols[id as usize].offset)
     }
 
-    pub(crate) fn postings(&self, id: u32) -> PostingsHead {
-        self.symbols[id as usize].postings
+    /// Notes that a series has this value.
+    #[inline]
+    pub(crate) fn add_series(&mut self, id: u32, series: u64) {
+        self.lists.add(&mut self.symbols[id as usize].postings, series);
     }
 
-    pub(crate) fn postings_mut(&mut self, id: u32) -> &mut PostingsHead {
-        &mut self.symbols[id as usize].postings
+    /// Drops the series that `keep` does not want from those that have this value; returns how many are left.
+    pub(crate) fn retain_series(&mut self, id: u32, keep: impl FnMut(u64) -> bool) -> usize {
+        let head = &mut self.symbols[id as usize].postings;
+        self.lists.retain(head, keep);
+        self.lists.len(*head)
+    }
+
+    /// Calls `each` with the series that have this value, ascending.
+    pub(crate) fn for_each_series(&self, id: u32, each: impl FnMut(u64)) {
+        self.lists.for_each(self.symbols[id as usize].postings, each);
     }
 
     /// Forgets a value that no series has any more.
@@ -138,6 +158,13 @@ impl Dictionary {
         }
     }
 
+    /// Gives back nearly all memory that waits for more values.
+    pub(crate) fn settle(&mut self) {
+        self.text.shrink_to(self.text.len() + self.text.len() / 64);
+        self.symbols.shrink_to(self.symbols.len() + self.symbols.len() / 64);
+        self.lists.settle();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -152,6 +179,7 @@ impl Dictionary {
         bytes.text += self.text.capacity();
         bytes.symbols += self.symbols.capacity() * size_of::<Symbol>() + self.free.capacity() * 4;
         bytes.symbol_tables += self.table.allocation_size();
+        bytes.postings += self.lists.bytes();
     }
 }
 

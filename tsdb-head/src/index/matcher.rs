@@ -65,7 +65,7 @@ impl LabelIndex {
         let mut refs = Vec::new();
         let Some(name) = self.names.find(&matcher.name) else { return refs };
         let values = &self.values[name as usize];
-        let mut collect = |id| self.lists.for_each(values.postings(id), |series| refs.push(series));
+        let mut collect = |id| values.for_each_series(id, |series| refs.push(series));
         if (matcher.op == MatchOp::Equal) == satisfied {
             if let Some(id) = values.find(&matcher.value) {
                 collect(id);

@@ -4,6 +4,7 @@
 //! the values of each name are numbered by a [`Dictionary`] each. Two series are the same when these bytes are, so a table
 //! of bare refs suffices to find one: its hash is recomputed from the bytes when the table grows.
 
+mod bulk;
 mod dictionary;
 mod matcher;
 mod page;
@@ -18,10 +19,10 @@ use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
 use tsdb_model::varint;
 
 use crate::stats::IndexBytes;
+pub(crate) use bulk::NewLabels;
 use dictionary::Dictionary;
 pub use matcher::{MatchOp, Matcher};
 use page::LabelPage;
-use postings::PostingLists;
 pub(crate) use rank::Rank;
 
 /// The text of one label's values exceeds 4 GiB.
@@ -38,7 +39,6 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
 pub(crate) struct LabelIndex {
     names: Dictionary,
     values: Vec<Dictionary>,
-    lists: PostingLists,
     /// Label bytes by `ref >> 8`.
     pages: Pages,
     /// Refs below 2³² that carry their own hash in their label bytes.
@@ -132,9 +132,15 @@ impl LabelIndex {
             // A stored label set may repeat a pair; its list holds a series once.
             let repeated = pairs(&ids[..ids.len() - rest.len()]).filter(|&pair| pair == (name, value)).count() > 1;
             if !repeated {
-                self.lists.add(self.values[name as usize].postings_mut(value), series);
+                self.values[name as usize].add_series(value, series);
             }
         }
+        self.enter(series, hash, ids);
+        Ok(Found::New)
+    }
+
+    /// Enters a series whose labels nobody has: the bytes are `ids`, their hash is `hash`.
+    fn enter(&mut self, series: u64, hash: u64, ids: &[u8]) {
         self.pages.entry(series >> 8).or_default().insert(series as u8, ids);
         let Self { known, known_wide, pages, .. } = self;
         match u32::try_from(series) {
@@ -146,7 +152,6 @@ impl LabelIndex {
             }
         }
         self.series += 1;
-        Ok(Found::New)
     }
 
     fn intern_name(&mut self, position: usize, name: &[u8]) -> Result<u32, IndexFull> {
@@ -224,9 +229,7 @@ impl LabelIndex {
         }
         for &(name, value) in affected.keys() {
             let values = &mut self.values[name as usize];
-            let head = values.postings_mut(value);
-            self.lists.retain(head, |series| !set.contains(&series));
-            if self.lists.len(values.postings(value)) == 0 {
+            if values.retain_series(value, |series| !set.contains(&series)) == 0 {
                 values.remove(value);
             }
         }
@@ -250,6 +253,14 @@ impl LabelIndex {
         if known.len() * 4 < known.capacity() {
             known.shrink_to_fit(|&other| hash_bytes(ids_in(pages, other.into())));
         }
+    }
+
+    /// Gives back most of the memory that waits for more series: a replay has brought all that there are, and new ones come
+    /// more slowly.
+    pub(crate) fn settle(&mut self) {
+        self.names.settle();
+        self.values.iter_mut().for_each(Dictionary::settle);
+        self.pages.values_mut().for_each(LabelPage::settle);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -285,7 +296,6 @@ impl LabelIndex {
         for dictionary in std::iter::once(&self.names).chain(&self.values) {
             dictionary.count(&mut bytes);
         }
-        bytes.postings = self.lists.bytes();
         let page_slot = size_of::<(u64, LabelPage)>() + 1;
         bytes.ids =
             self.pages.values().map(LabelPage::bytes).sum::<usize>() + self.pages.capacity() * 8 / 7 * page_slot;

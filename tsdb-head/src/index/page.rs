@@ -63,6 +63,13 @@ impl LabelPage {
         *self = fresh;
     }
 
+    /// Gives back the memory that waits for more series, if none can come.
+    pub(crate) fn settle(&mut self) {
+        if self.offsets.len() == 256 {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
     /// The refs of this page, which is the `number`th.
     pub(crate) fn refs(&self, number: u64) -> impl Iterator<Item = u64> + use<> {
         self.rank.iter().map(move |low| number << 8 | u64::from(low))

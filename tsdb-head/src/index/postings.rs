@@ -35,7 +35,7 @@ enum Head {
     List(usize),
 }
 
-/// The lists of all labels.
+/// The lists of one label name's values.
 #[derive(Debug, Default)]
 pub(crate) struct PostingLists {
     lists: Vec<List>,
@@ -114,6 +114,12 @@ impl PostingLists {
                 }
             }
         }
+    }
+
+    /// Gives back the memory that waits for more series.
+    pub(crate) fn settle(&mut self) {
+        self.lists.shrink_to_fit();
+        self.lists.iter_mut().for_each(|list| list.deltas.shrink_to_fit());
     }
 
     pub(crate) fn bytes(&self) -> usize {

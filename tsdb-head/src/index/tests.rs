@@ -71,7 +71,7 @@ fn agrees_with_a_map() {
             if got.is_empty() { misses += 1 } else { hits += 1 }
         }
         index.remove(&model.keys().copied().collect::<Vec<_>>());
-        assert_eq!((index.len(), index.label_names().len(), index.lists.bytes() < 1 << 16), (0, 0, true));
+        assert_eq!((index.len(), index.label_names().len(), index.bytes().postings < 1 << 16), (0, 0, true));
     }
     println!("selections with an answer {hits}, without {misses}; refs beyond 32 bits {wide}");
     assert!(hits > 500 && misses > 200 && wide > 500);
