@@ -10,12 +10,13 @@ use tsdb_model::staleness::is_stale;
 use wal_format::SeriesBatch;
 
 use super::Replay;
+use super::chunk_files::ChunksOnDisk;
 use super::lane::{Entry, Event, Lane, Run, WideValue};
 use super::nameless::NamelessSamples;
 use crate::HeadError;
 use crate::append::{AnyHistogram, stale_histogram};
 use crate::head::Shared;
-use crate::index::Found;
+use crate::index::{Found, LabelIndex, NewLabels};
 use crate::partition::{Appended, Partition, PartitionCell};
 use crate::sync::Mutex;
 
@@ -29,9 +30,20 @@ struct Changes {
     /// Refs that stand for another series from a place on.
     renamed: HashMap<u64, (u64, At)>,
     /// Series that exist from a place on.
-    born: HashMap<u64, At>,
+    born: Born,
     /// Per partition the last such place.
     latest: HashMap<u64, At>,
+}
+
+/// Places by ref; of one ref the last one added counts.
+#[derive(Debug, Default)]
+struct Born(Vec<(u64, At)>);
+
+impl Born {
+    fn get(&self, series: u64) -> Option<At> {
+        let behind = self.0.partition_point(|&(other, _)| other <= series);
+        self.0[..behind].last().filter(|&&(other, _)| other == series).map(|&(_, at)| at)
+    }
 }
 
 impl Changes {
@@ -51,9 +63,8 @@ struct Placed {
 impl Replay<'_> {
     /// Applies lanes that follow one another in the log.
     pub(super) fn apply(&mut self, lanes: &mut [&mut Lane]) -> Result<(), HeadError> {
-        let mut changes = Changes::default();
-        for (number, lane) in lanes.iter_mut().enumerate() {
-            self.apply_events(lane, number as u32, &mut changes)?;
+        let changes = self.apply_events(lanes)?;
+        for lane in lanes.iter() {
             self.report.counts.add(&lane.counts);
             self.shared.reserve_ref(lane.highest_ref);
         }
@@ -62,7 +73,8 @@ impl Replay<'_> {
             if !changes.renamed.is_empty() {
                 rename(lane, number as u32, &changes.renamed);
             }
-            placed.extend(lane.runs.iter().map(|&run| Placed { lane: number as u32, run }));
+            let runs = lane.runs.iter().filter(|run| run.len > 0);
+            placed.extend(runs.map(|&run| Placed { lane: number as u32, run }));
         }
         self.keep_expiries(lanes);
         sort_by_partition(&mut placed);
@@ -76,92 +88,125 @@ impl Replay<'_> {
             .with_max_len(4)
             .try_for_each(|group| apply_group(shared, group, &lanes, &changes, writable, &totals))?;
         self.take_totals(totals);
+        self.raise_floors(&changes);
         Ok(())
     }
 
-    /// Series records and dropped series of one lane, in order.
-    fn apply_events(&mut self, lane: &Lane, number: u32, changes: &mut Changes) -> Result<(), HeadError> {
-        for event in &lane.events {
-            match event {
-                Event::Series(range, entry) => {
-                    let Ok(batch) = SeriesBatch::new(&lane.series[range.clone()]) else { continue };
-                    // The record was decoded to its end before it came into the lane.
-                    for series in batch.iter().flatten() {
-                        self.series(series.series, series.labels, (number, *entry), changes)?;
-                    }
-                }
-                Event::Drop(series) => self.drop_series(*series),
+    /// Notes up to when chunk files have everything of the partitions that got series in this round.
+    fn raise_floors(&mut self, changes: &Changes) {
+        if self.chunks.is_empty() {
+            return;
+        }
+        for &number in changes.latest.keys() {
+            let Some(cell) = self.shared.cell(number) else { continue };
+            let mut data = cell.data.lock();
+            if !data.has_queued() {
+                self.floors.set(number, data.floor());
             }
         }
-        Ok(())
     }
 
-    fn series(
-        &mut self,
-        series: SeriesRef,
-        labels: tsdb_model::LabelPairs<'_>,
-        at: At,
-        changes: &mut Changes,
-    ) -> Result<(), HeadError> {
+    /// Series records and dropped series, in order.
+    fn apply_events(&mut self, lanes: &[&mut Lane]) -> Result<Changes, HeadError> {
+        let mut changes = Changes::default();
+        if lanes.iter().all(|lane| lane.events.is_empty()) {
+            return Ok(changes);
+        }
         let shared = self.shared;
-        shared.reserve_ref(series.0);
         let mut index = shared.index.write();
-        if index.contains(series.0) && index.find(labels, &mut self.ids) != Some(series.0) {
-            // A ref with two label sets: the first stays, as its samples are there. The reference does the same.
-            self.report.counts.repeated_series += 1;
-            return Ok(());
-        }
-        match index.get_or_insert(series.0, labels, &mut self.ids)? {
-            Found::New => {
-                let cell = Arc::clone(shared.directory.write().get_or_insert(series.0 >> 8));
-                let mut data = cell.data.lock();
-                let row = data.insert(series.0 as u8);
-                self.take_chunks(&mut data, row, series.0, series.0 as u8);
-                changes.born.insert(series.0, at);
-                changes.latest.insert(series.0 >> 8, at);
+        let taken_apart: Vec<Vec<Step<'_>>> = lanes.par_iter().with_max_len(1).map(|lane| steps(lane)).collect();
+        // New ones that have no place in a partition yet.
+        let mut born: Vec<(u64, At)> = Vec::new();
+        for (step, lane) in taken_apart.iter().zip(0..).flat_map(|(steps, lane)| steps.iter().map(move |s| (s, lane))) {
+            let (labels, entries, distinct) = match step {
+                Step::Series { labels, entries, distinct } => (labels, entries, *distinct),
+                Step::Drop(series) => {
+                    self.settle(&mut born, &mut changes);
+                    self.drop_series(&mut index, *series);
+                    continue;
+                }
+            };
+            let series = labels.series();
+            shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
+            if distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
+                let found = index.insert_all(labels)?;
+                for ((&(series, _), &entry), found) in series.iter().zip(entries).zip(found) {
+                    self.found(series, found, (lane, entry), &mut born, &mut changes);
+                }
+                continue;
             }
-            Found::Known(known) if known == series.0 => self.report.counts.repeated_series += 1,
+            for (&(series, labels), &entry) in series.iter().zip(entries) {
+                if index.contains(series) && index.find(labels, &mut self.ids) != Some(series) {
+                    // A ref with two label sets: the first stays, as its samples are there. The reference does the same.
+                    self.report.counts.repeated_series += 1;
+                    continue;
+                }
+                let found = index.get_or_insert(series, labels, &mut self.ids)?;
+                self.found(series, found, (lane, entry), &mut born, &mut changes);
+            }
+        }
+        self.settle(&mut born, &mut changes);
+        changes.born.0.sort_by_key(|&(series, _)| series);
+        Ok(changes)
+    }
+
+    /// Takes note of what the index said of a series record.
+    fn found(&mut self, series: u64, found: Found, at: At, born: &mut Vec<(u64, At)>, changes: &mut Changes) {
+        match found {
+            Found::New => born.push((series, at)),
+            Found::Known(known) if known == series => self.report.counts.repeated_series += 1,
             Found::Known(known) => {
                 self.report.counts.aliases += 1;
-                if self.aliases.insert(series.0, known).is_none() {
-                    changes.renamed.insert(series.0, (known, at));
-                    if let Some(cell) = shared.cell(known >> 8) {
+                if self.aliases.insert(series, known).is_none() {
+                    changes.renamed.insert(series, (known, at));
+                    self.settle(born, changes);
+                    if let Some(cell) = self.shared.cell(known >> 8) {
                         let mut data = cell.data.lock();
                         if let Some(row) = data.row(known as u8) {
-                            self.take_chunks(&mut data, row, series.0, known as u8);
+                            let refused =
+                                take_chunks(self.shared, &self.chunks, &mut data, row, series, known as u8, &mut 0);
+                            self.report.chunk_files.out_of_sequence += refused;
                         }
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    /// Gives a series the chunks that are on disk under `series`: at once or, where one before them may have been lost,
-    /// as the log comes to their times.
-    fn take_chunks(&mut self, data: &mut Partition, row: usize, series: u64, low: u8) {
-        if self.chunks.holes {
-            self.chunks.take(series).for_each(|chunk| data.queue(low, chunk));
+    /// Gives new series their places in the partitions, and the chunks that are on disk.
+    fn settle(&mut self, born: &mut Vec<(u64, At)>, changes: &mut Changes) {
+        if born.is_empty() {
             return;
         }
-        let (mut mint, mut maxt) = (i64::MAX, i64::MIN);
-        for chunk in self.chunks.take(series) {
-            if data.attach(row, chunk) {
-                mint = mint.min(chunk.mint);
-                maxt = maxt.max(chunk.maxt);
-            } else {
-                self.report.chunk_files.out_of_sequence += 1;
+        let (shared, chunks) = (self.shared, &self.chunks);
+        changes.born.0.extend_from_slice(born);
+        born.sort_by_key(|&(series, _)| series >> 8);
+        let mut groups: Vec<(Arc<PartitionCell>, &[(u64, At)])> = Vec::new();
+        {
+            let mut directory = shared.directory.write();
+            for group in born.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8) {
+                let number = group[0].0 >> 8;
+                groups.push((Arc::clone(directory.get_or_insert(number)), group));
+                // In the log's order within a group.
+                changes.latest.insert(number, group[group.len() - 1].1);
             }
         }
-        if mint <= maxt {
-            self.shared.time.include(mint, maxt);
-        }
+        let refused = groups.par_iter().map(|(cell, group)| {
+            let mut data = cell.data.lock();
+            let mut hint = 0;
+            let place = |&(series, _): &(u64, At)| {
+                let row = data.insert(series as u8);
+                take_chunks(shared, chunks, &mut data, row, series, series as u8, &mut hint)
+            };
+            group.iter().map(place).sum::<u64>()
+        });
+        self.report.chunk_files.out_of_sequence += refused.sum::<u64>();
+        born.clear();
     }
 
-    fn drop_series(&mut self, series: SeriesRef) {
+    fn drop_series(&mut self, index: &mut LabelIndex, series: SeriesRef) {
         let target = self.aliases.get(&series.0).copied().unwrap_or(series.0);
         let Some(cell) = self.shared.cell(target >> 8) else { return };
-        let mut index = self.shared.index.write();
         let mut data = cell.data.lock();
         if let Some(row) = data.row(target as u8) {
             let newest = data.max_time(row);
@@ -201,6 +246,75 @@ impl Replay<'_> {
         // Samples without a series must not come to belong to one that is made later.
         self.shared.reserve_ref(totals.highest_unknown.into_inner());
     }
+}
+
+/// The events of a lane, its series records taken apart: neighbouring ones together.
+enum Step<'a> {
+    Series {
+        labels: NewLabels<'a>,
+        /// How many entries stand before the record of each.
+        entries: Vec<u32>,
+        /// Each has a ref of its own.
+        distinct: bool,
+    },
+    Drop(SeriesRef),
+}
+
+fn steps(lane: &Lane) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
+    let is_series = |event: &Event| matches!(event, Event::Series(..));
+    for events in lane.events.chunk_by(|a, b| is_series(a) && is_series(b)) {
+        let (mut labels, mut entries) = (NewLabels::default(), Vec::new());
+        for event in events {
+            match event {
+                Event::Series(range, entry) => {
+                    let Ok(batch) = SeriesBatch::new(&lane.series[range.clone()]) else { continue };
+                    // The record was decoded to its end before it came into the lane.
+                    for series in batch.iter().flatten() {
+                        labels.push(series.series.0, series.labels);
+                        entries.push(*entry);
+                    }
+                }
+                Event::Drop(series) => steps.push(Step::Drop(*series)),
+            }
+        }
+        let distinct = labels.are_distinct();
+        steps.push(Step::Series { labels, entries, distinct });
+    }
+    steps
+}
+
+/// Gives a series the chunks that are on disk under `series`: at once or, where one before them may have been lost, as the
+/// log comes to their times. Returns how many did not fit in.
+fn take_chunks(
+    shared: &Shared,
+    chunks: &ChunksOnDisk,
+    data: &mut Partition,
+    row: usize,
+    series: u64,
+    low: u8,
+    hint: &mut usize,
+) -> u64 {
+    if chunks.is_empty() {
+        return 0;
+    }
+    if chunks.holes {
+        chunks.take(series, hint).for_each(|chunk| data.queue(low, chunk));
+        return 0;
+    }
+    let (mut mint, mut maxt, mut refused) = (i64::MAX, i64::MIN, 0);
+    for chunk in chunks.take(series, hint) {
+        if data.attach(row, chunk) {
+            mint = mint.min(chunk.mint);
+            maxt = maxt.max(chunk.maxt);
+        } else {
+            refused += 1;
+        }
+    }
+    if mint <= maxt {
+        shared.time.include(mint, maxt);
+    }
+    refused
 }
 
 /// What applying a round came to, summed over threads once per partition.
@@ -269,8 +383,8 @@ fn apply_group(
             continue;
         }
         for (at, &entry) in (run.start..).zip(entries) {
-            let born = changes.born.get(&(number << 8 | u64::from(entry.low())));
-            if born.is_some_and(|&born| (lane_number, at) < born) {
+            let born = changes.born.get(number << 8 | u64::from(entry.low()));
+            if born.is_some_and(|born| (lane_number, at) < born) {
                 local.unknown.add(entry.low(), lane.time(entry));
             } else {
                 if let Some(holes) = &mut holes {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use head_chunks::files::{ChunkFiles, FilesError, OpenReport};
 use tsdb_vfs::Fs;
@@ -17,7 +18,7 @@ use crate::partition::Mapped;
 pub(super) struct ChunksOnDisk {
     chunks: Vec<(u64, Mapped)>,
     /// Chunks that were given to a series, a bit each.
-    taken: Vec<u64>,
+    taken: Vec<AtomicU64>,
     /// Whether chunks may be missing before others of their series.
     pub(super) holes: bool,
     /// Series that have out-of-order chunks.
@@ -65,7 +66,7 @@ impl ChunksOnDisk {
         for damage in opened.damages.iter().chain(&scanned.damages) {
             report.damage.push(ReplayDamage::new(None, damage.to_string()));
         }
-        found.taken = vec![0; found.chunks.len().div_ceil(64)];
+        found.taken.resize_with(found.chunks.len().div_ceil(64), AtomicU64::default);
         found.holes = !opened.is_sound() || !scanned.damages.is_empty();
         for gap in &opened.gaps {
             let problem = format!("chunk files {:06} to {:06} are missing", gap.start, gap.end - 1);
@@ -75,20 +76,33 @@ impl ChunksOnDisk {
         Ok(found)
     }
 
-    /// The chunks of a series, oldest first.
-    pub(super) fn take(&mut self, series: u64) -> impl Iterator<Item = Mapped> + use<> {
-        let from = self.chunks.partition_point(|&(other, _)| other < series);
-        let some: Vec<Mapped> =
-            self.chunks[from..].iter().take_while(|&&(other, _)| other == series).map(|&(_, mapped)| mapped).collect();
-        for at in from..from + some.len() {
-            self.taken[at / 64] |= 1 << (at % 64);
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The chunks of a series, oldest first. They are looked for at `hint` before they are looked for everywhere; it is
+    /// where the next series' chunks begin afterwards.
+    pub(super) fn take(&self, series: u64, hint: &mut usize) -> impl Iterator<Item = Mapped> {
+        let begins_at = |at: usize| {
+            self.chunks.get(at).is_some_and(|&(other, _)| other == series)
+                && at.checked_sub(1).is_none_or(|before| self.chunks[before].0 < series)
+        };
+        let from = match *hint {
+            hint if begins_at(hint) => hint,
+            _ => self.chunks.partition_point(|&(other, _)| other < series),
+        };
+        let len = self.chunks[from..].iter().take_while(|&&(other, _)| other == series).count();
+        *hint = from + len;
+        for at in from..from + len {
+            // Chunks of other series, taken at the same time, share the word.
+            self.taken[at / 64].fetch_or(1 << (at % 64), Relaxed);
         }
-        some.into_iter()
+        self.chunks[from..from + len].iter().map(|&(_, mapped)| mapped)
     }
 
     pub(super) fn report_unused(&mut self, report: &mut ReplayReport, nameless: &mut NamelessRefs) {
         for (at, (series, chunk)) in std::mem::take(&mut self.chunks).into_iter().enumerate() {
-            if self.taken[at / 64] >> (at % 64) & 1 == 0 {
+            if self.taken[at / 64].load(Relaxed) >> (at % 64) & 1 == 0 {
                 report.chunk_files.unknown_refs += 1;
                 nameless.chunk(series, chunk.samples, chunk.mint, chunk.maxt);
             }

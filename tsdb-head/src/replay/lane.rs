@@ -11,6 +11,7 @@
 //! by partition, and the partitions are then applied independently.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 
 use tsdb_model::SeriesRef;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
@@ -20,6 +21,7 @@ use wal_format::{
 };
 
 use super::report::Counts;
+use crate::partition::NO_TIME;
 
 /// A lane stops decoding when it holds so many bytes: a small block of a log may unpack to a great deal.
 pub(super) const LANE_BYTES: usize = 24 << 20;
@@ -34,7 +36,8 @@ pub(super) struct Entry {
 const WIDE: u64 = 1 << 8;
 
 impl Entry {
-    #[inline]
+    const NONE: Self = Self { value: 0, meta: 0 };
+
     fn float(low: u8, t: i64, v: f64) -> Option<Self> {
         let meta = t << 16;
         (meta >> 16 == t).then_some(Self { value: v.to_bits(), meta: meta as u64 | u64::from(low) })
@@ -61,6 +64,42 @@ impl Entry {
 
     pub(super) fn set_low(&mut self, low: u8) {
         self.meta = self.meta & !0xff | u64::from(low);
+    }
+}
+
+/// Up to which times the chunk files hold everything the log says, by partition: samples up to there are dropped as they
+/// are decoded. It changes between rounds only.
+#[derive(Debug, Default)]
+pub(super) struct Floors {
+    by_partition: Vec<i64>,
+}
+
+impl Floors {
+    /// Partitions beyond this number have none: a foreign log may use any.
+    const MOST: u64 = 1 << 18;
+
+    /// Nothing is to be dropped up to [`NO_TIME`].
+    #[inline]
+    fn of(&self, partition: u64) -> i64 {
+        self.by_partition.get(partition.min(Self::MOST) as usize).copied().unwrap_or(NO_TIME)
+    }
+
+    pub(super) fn set(&mut self, partition: u64, floor: i64) {
+        if floor == NO_TIME || partition >= Self::MOST {
+            return;
+        }
+        let at = partition as usize;
+        if at >= self.by_partition.len() {
+            self.by_partition.resize(at + 1, NO_TIME);
+        }
+        self.by_partition[at] = floor;
+    }
+
+    /// Forgets all of them. Returns whether there were any.
+    pub(super) fn clear(&mut self) -> bool {
+        let any = !self.by_partition.is_empty();
+        self.by_partition.clear();
+        any
     }
 }
 
@@ -96,9 +135,58 @@ pub(super) enum Event {
     Drop(SeriesRef),
 }
 
+/// A list whose memory stays initialised when it is emptied: a round writes each entry once.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    room: Vec<Entry>,
+    len: usize,
+}
+
+impl Entries {
+    fn push(&mut self, entry: Entry) {
+        self.ahead(1)[0] = entry;
+        self.len += 1;
+    }
+
+    /// Room for at least `most` entries behind the last one.
+    fn ahead(&mut self, most: usize) -> &mut [Entry] {
+        if self.room.len() - self.len < most {
+            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 2), Entry::NONE);
+        }
+        &mut self.room[self.len..]
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Keeps the memory of `usual` entries.
+    fn shrink_to(&mut self, usual: usize) {
+        self.len = 0;
+        if self.room.len() > usual {
+            self.room.truncate(usual);
+            self.room.shrink_to_fit();
+        }
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        &self.room[..self.len]
+    }
+}
+
+impl DerefMut for Entries {
+    fn deref_mut(&mut self) -> &mut [Entry] {
+        &mut self.room[..self.len]
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
     pub(super) wide: Vec<Wide>,
     wide_bytes: usize,
     /// The length of the last one is right between records only.
@@ -119,7 +207,7 @@ pub(super) struct Lane {
 impl Default for Lane {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Entries::default(),
             wide: Vec::new(),
             wide_bytes: 0,
             runs: Vec::new(),
@@ -138,7 +226,7 @@ impl Default for Lane {
 impl Lane {
     pub(super) fn clear(&mut self) {
         self.partition = u64::MAX;
-        self.entries.clear();
+        self.entries.truncate(0);
         self.wide.clear();
         self.wide_bytes = 0;
         self.runs.clear();
@@ -157,6 +245,11 @@ impl Lane {
     /// No series that is made later gets this ref.
     fn reserve(&mut self, series: SeriesRef) {
         self.highest_ref = self.highest_ref.max(series.0);
+    }
+
+    /// Whether it holds a tombstone over all times of a series.
+    pub(super) fn drops_series(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Drop(_)))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -181,8 +274,7 @@ impl Lane {
     }
 
     fn begin_run(&mut self, partition: u64) {
-        self.close_run();
-        self.runs.push(Run { partition, start: self.entries.len() as u32, len: 0 });
+        begin_run(&mut self.runs, partition, self.entries.len());
         self.partition = partition;
     }
 
@@ -226,6 +318,16 @@ impl Lane {
     }
 }
 
+/// Begins a run with entry number `at`, where the one before it ends.
+#[inline(never)]
+fn begin_run(runs: &mut Vec<Run>, partition: u64, at: usize) {
+    let start = at as u32;
+    if let Some(run) = runs.last_mut() {
+        run.len = start.saturating_sub(run.start);
+    }
+    runs.push(Run { partition, start, len: 0 });
+}
+
 fn histogram_bytes(buckets: usize) -> usize {
     size_of::<Histogram>() + buckets * 8 + 64
 }
@@ -245,6 +347,7 @@ pub(super) struct Decoder<'a> {
     pub(super) min_valid: i64,
     /// Refs that stand for another series.
     pub(super) aliases: &'a HashMap<u64, u64>,
+    pub(super) floors: &'a Floors,
 }
 
 impl Decoder<'_> {
@@ -275,6 +378,49 @@ impl Decoder<'_> {
         }
     }
 
+    /// Takes a record of samples if each of them fits an entry and stands for the series that it names; otherwise the
+    /// lane has to be put back to where it was.
+    fn plain_samples(&mut self, batch: &SampleBatch<'_>) -> Result<bool, DecodeError> {
+        let Self { lane, min_valid, floors, .. } = self;
+        let (min_valid, floors) = (*min_valid, *floors);
+        let Lane { entries, runs, partition: last, .. } = &mut **lane;
+        let start = entries.len();
+        let room = entries.ahead(batch.max_len());
+        // All that changes per sample is in locals, and nothing borrows them: they stay in registers.
+        let (mut partition, mut floor) = (*last, floors.of(*last).max(min_valid.saturating_sub(1)));
+        let (mut at, mut late, mut old, mut odd) = (0, 0u64, 0u64, 0i64);
+        let result = batch.for_each(|Sample { series, t, v, st }| {
+            if series.0 >> 8 != partition {
+                partition = series.0 >> 8;
+                begin_run(runs, partition, start + at);
+                floor = floors.of(partition).max(min_valid.saturating_sub(1));
+            }
+            if t <= floor {
+                old += u64::from(t < min_valid);
+                late += u64::from(t >= min_valid);
+                return;
+            }
+            let meta = t << 16;
+            odd |= (meta >> 16 ^ t) | st;
+            match room.get_mut(at) {
+                Some(entry) => *entry = Entry { value: v.to_bits(), meta: meta as u64 | series.0 & 0xff },
+                None => odd = 1,
+            }
+            at += 1;
+        });
+        *last = partition;
+        if odd != 0 {
+            return Ok(false);
+        }
+        entries.len += at;
+        let counts = &mut lane.counts;
+        counts.samples += at as u64 + late + old;
+        counts.before_min_valid += old;
+        result?;
+        counts.already_there += late;
+        Ok(true)
+    }
+
     fn wide(&mut self, series: SeriesRef, st: i64, t: i64, value: WideValue) {
         let target = self.target(series, t);
         self.lane.push_wide(target, Wide { st, t, value });
@@ -293,21 +439,19 @@ impl RecordSink for Decoder<'_> {
     }
 
     fn samples(&mut self, batch: SampleBatch<'_>) -> Result<(), DecodeError> {
+        if self.aliases.is_empty() {
+            let mark = self.lane.mark();
+            if self.plain_samples(&batch)? {
+                return Ok(());
+            }
+            self.lane.undo(mark);
+        }
         let min_valid = self.min_valid;
-        let plain = self.aliases.is_empty();
         let (mut all, mut old) = (0u64, 0u64);
-        // The last run and its end are kept in locals: most samples extend it.
         let result = batch.for_each(|Sample { series, t, v, st }| {
             all += 1;
             if t < min_valid {
                 old += 1;
-                return;
-            }
-            if plain
-                && st == 0
-                && let Some(entry) = Entry::float(series.0 as u8, t, v)
-            {
-                self.lane.push(series.0, entry);
                 return;
             }
             let target = self.target(series, t);

@@ -22,12 +22,13 @@ use std::time::Instant;
 
 use head_chunks::files::{ChunkFiles, Options as ChunkFileOptions};
 use tsdb_vfs::Fs;
-use wal_segment::{Ledger, SegmentRef, layout};
+use wal_segment::{Ledger, Log, LogOptions, SegmentRef, layout};
 
 use crate::head::Shared;
 use crate::options::{DamagePolicy, HeadOptions};
 use crate::{HeadError, data_dir};
 use chunk_files::ChunksOnDisk;
+use lane::Floors;
 use nameless::NamelessRefs;
 pub use report::{ChunkFileReport, Counts, Missed, Nameless, Preserved, Progress, ReplayDamage, ReplayReport};
 
@@ -39,10 +40,13 @@ struct Replay<'a> {
     chunks: ChunksOnDisk,
     /// Refs that stand for another series with the same labels.
     aliases: HashMap<u64, u64>,
+    floors: Floors,
     nameless: NamelessRefs,
     report: ReplayReport,
     bytes_done: u64,
     bytes_total: u64,
+    /// Of what is being read, checkpoint or log.
+    last_segment: u64,
     ids: Vec<u8>,
 }
 
@@ -81,14 +85,80 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
         None => data_dir::min_valid_time(fs, dir)?,
     };
     let mut report = ReplayReport { min_valid_time, ..ReplayReport::default() };
-    let wal = data_dir::wal(dir);
-    let log = match read_only {
-        true => None,
-        false => {
-            open_log::clean_up(fs, &wal, options.damage, &mut report)?;
-            Some(open_log::open(fs, &wal, &options.log, options.damage, &mut report)?)
+    if read_only {
+        return replay_all(fs, dir, options, true, report, None, |_| Ok(None));
+    }
+    let wal = &data_dir::wal(dir);
+    open_log::clean_up(fs, wal, options.damage, &mut report)?;
+    let ahead = if options.threads() > 1 { Ahead::find(fs, wal, &options.log)? } else { None };
+    if ahead.is_none() {
+        let log = open_log::open(fs, wal, &options.log, options.damage, &mut report)?;
+        return replay_all(fs, dir, options, false, report, None, |_| Ok(Some(log)));
+    }
+    let cleaned = report.damage.len();
+    // Healing and syncing the log's end is mostly waiting for the disk.
+    let attempt = || open_log::attempt(fs, wal, &options.log);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("head-log".into()).spawn_scoped(scope, attempt);
+        let opened = move |report: &mut ReplayReport| {
+            let opened = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => attempt(),
+            };
+            let before = report.damage.len();
+            let log = open_log::finish(opened, fs, wal, &options.log, options.damage, report)?;
+            // As if it had come before what was read.
+            report.damage[cleaned..].rotate_left(before - cleaned);
+            Ok(Some(log))
+        };
+        replay_all(fs, dir, options, false, report, ahead, opened)
+    })
+}
+
+/// What can be read before the log is open: its checkpoint, and the segments that opening leaves alone.
+struct Ahead {
+    ledger: Ledger,
+    checkpoint: Vec<SegmentRef>,
+    /// All of them as they are before.
+    segments: Vec<SegmentRef>,
+    /// So many of them are left alone.
+    settled: usize,
+}
+
+fn bytes(segments: &[SegmentRef]) -> u64 {
+    segments.iter().map(|segment| segment.len).sum()
+}
+
+impl Ahead {
+    /// `None` when there is no log, or one whose segments do not follow each other.
+    fn find(fs: &Fs, wal: &Path, options: &LogOptions) -> Result<Option<Self>, HeadError> {
+        if !fs.dir_exists(wal).map_err(HeadError::io(wal))? {
+            return Ok(None);
         }
-    };
+        let ledger = Ledger::load(fs, wal)?;
+        let (Ok(settled), Ok((checkpoint, segments))) =
+            (Log::settled(fs, wal, options), layout::replay_segments(fs, wal))
+        else {
+            return Ok(None);
+        };
+        let settled =
+            segments.partition_point(|segment| settled.last().is_some_and(|settled| segment.index <= settled.index));
+        Ok(Some(Self { ledger, checkpoint, segments, settled }))
+    }
+}
+
+/// Replays chunk files and log. `opened` opens the log; what is `ahead` of that is read before.
+fn replay_all(
+    fs: &Fs,
+    dir: &Path,
+    options: &HeadOptions,
+    read_only: bool,
+    mut report: ReplayReport,
+    ahead: Option<Ahead>,
+    opened: impl FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>,
+) -> Result<(Shared, ReplayReport), HeadError> {
+    let wal = data_dir::wal(dir);
+    let min_valid_time = report.min_valid_time;
     let started = Instant::now();
     let chunks_dir = data_dir::chunks_head(dir);
     let (files, found) = if read_only {
@@ -106,13 +176,19 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
         writable: !read_only,
         chunks,
         aliases: HashMap::new(),
+        floors: Floors::default(),
         nameless: NamelessRefs::default(),
         report,
         bytes_done: 0,
         bytes_total: 0,
+        last_segment: 0,
         ids: Vec::new(),
     };
-    replay.log()?;
+    if let Some(ahead) = &ahead {
+        replay.log_ahead(ahead)?;
+    }
+    let log = opened(&mut replay.report)?;
+    replay.log(ahead.as_ref())?;
     replay.finish()?;
     let Replay { mut report, .. } = replay;
     if options.damage == DamagePolicy::Strict
@@ -133,8 +209,19 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
 }
 
 impl Replay<'_> {
-    /// Reads checkpoint and segments.
-    fn log(&mut self) -> Result<(), HeadError> {
+    /// Reads the checkpoint and those segments that can be read before the log is open.
+    fn log_ahead(&mut self, ahead: &Ahead) -> Result<(), HeadError> {
+        self.bytes_total = bytes(&ahead.checkpoint) + bytes(&ahead.segments);
+        self.checkpoint(&ahead.checkpoint)?;
+        let started = Instant::now();
+        self.last_segment = ahead.segments.last().map_or(0, |segment| segment.index);
+        self.read(&ahead.segments[..ahead.settled], &ahead.ledger, false)?;
+        self.report.segments_time = started.elapsed();
+        Ok(())
+    }
+
+    /// Reads checkpoint and segments, but for what was read `ahead`.
+    fn log(&mut self, ahead: Option<&Ahead>) -> Result<(), HeadError> {
         let wal = data_dir::wal(&self.shared.dir);
         if !self.shared.fs.dir_exists(&wal).map_err(HeadError::io(&wal))? {
             return Ok(());
@@ -144,21 +231,31 @@ impl Replay<'_> {
         let ledger = Ledger::load(&fs, &wal)?;
         let (checkpoint, segments) = layout::replay_segments(&fs, &wal)?;
         let ledger = ledger.believed(&segments);
-        let bytes = |segments: &[SegmentRef]| segments.iter().map(|segment| segment.len).sum::<u64>();
         self.bytes_total = bytes(&checkpoint) + bytes(&segments);
         self.report.bytes = self.bytes_total;
         self.report.checkpoint = layout::last_checkpoint(&self.shared.fs, &wal)?.map(|checkpoint| checkpoint.index);
         self.report.segments = segments.first().zip(segments.last()).map(|(first, last)| (first.index, last.index));
+        if ahead.is_none() {
+            self.checkpoint(&checkpoint)?;
+        }
         let started = Instant::now();
-        let inner = match checkpoint.first() {
-            Some(first) => Ledger::load(&fs, first.dir())?,
+        let done = ahead.and_then(|ahead| ahead.segments[..ahead.settled].last());
+        let rest = segments.partition_point(|segment| done.is_some_and(|done| segment.index <= done.index));
+        self.last_segment = segments.last().map_or(0, |segment| segment.index);
+        self.read(&segments[rest..], &ledger, true)?;
+        self.report.segments_time += started.elapsed();
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, checkpoint: &[SegmentRef]) -> Result<(), HeadError> {
+        let started = Instant::now();
+        let ledger = match checkpoint.first() {
+            Some(first) => Ledger::load(&self.shared.fs, first.dir())?,
             None => Ledger::default(),
         };
-        self.read(&checkpoint, &inner, false)?;
+        self.last_segment = checkpoint.last().map_or(0, |segment| segment.index);
+        self.read(checkpoint, &ledger, false)?;
         self.report.checkpoint_time = started.elapsed();
-        let started = Instant::now();
-        self.read(&segments, &ledger, true)?;
-        self.report.segments_time = started.elapsed();
         Ok(())
     }
 
@@ -179,12 +276,14 @@ impl Replay<'_> {
         self.shared.time.clamp_to_valid();
         let collected = self.shared.collect_garbage(self.shared.time.min());
         self.report.empty_series = collected.series as u64;
+        self.shared.index.write().settle();
         Ok(())
     }
 
-    fn progress(&self, segment: u64, last_segment: u64) {
+    fn progress(&self, segment: u64) {
         if let Some(progress) = &self.shared.options.progress {
-            let (bytes_done, bytes_total) = (self.bytes_done.min(self.bytes_total), self.bytes_total);
+            let Self { bytes_done, bytes_total, last_segment, .. } = *self;
+            let bytes_done = bytes_done.min(bytes_total);
             progress(&Progress { bytes_done, bytes_total, segment, last_segment });
         }
     }

@@ -1,7 +1,7 @@
 //! Opening the log for writing, around a replay.
 //!
 //! The log is opened *before* it is replayed: what a crash left torn at its end is cut off first, so that nothing is read
-//! that is not going to stay. What only the replay comes upon is repaired afterwards, since no new segment may stand
+//! that is not going to stay. Segments that it leaves alone whatever it finds may be read meanwhile. What only the replay comes upon is repaired afterwards, since no new segment may stand
 //! behind a damaged one: the reference would delete it.
 
 use std::path::Path;
@@ -9,11 +9,14 @@ use std::path::Path;
 use tsdb_vfs::Fs;
 use wal_checkpoint::Error as CheckpointError;
 use wal_segment::repair::{self, Action};
-use wal_segment::{Check, Error, Log, LogOptions, ReadError, layout};
+use wal_segment::{Check, Error, Log, LogOptions, OpenReport, ReadError, layout};
 
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
 use crate::options::DamagePolicy;
+
+/// What opening the log came to, and the first to be told is [`finish`].
+pub(super) type Opened = Result<(Log, OpenReport), Error>;
 
 pub(super) fn open(
     fs: &Fs,
@@ -22,12 +25,27 @@ pub(super) fn open(
     policy: DamagePolicy,
     report: &mut ReplayReport,
 ) -> Result<Log, HeadError> {
+    finish(attempt(fs, dir, options), fs, dir, options, policy, report)
+}
+
+pub(super) fn attempt(fs: &Fs, dir: &Path, options: &LogOptions) -> Opened {
     // The replay reads the rest, and compares it with the ledger.
-    let options = LogOptions { check: Check::Tail, ..options.clone() };
-    let opened = match Log::open(fs.clone(), dir, options.clone()) {
+    Log::open(fs.clone(), dir, LogOptions { check: Check::Tail, ..options.clone() })
+}
+
+/// Reports what was found, and repairs the log if it could not be opened for damage.
+pub(super) fn finish(
+    opened: Opened,
+    fs: &Fs,
+    dir: &Path,
+    options: &LogOptions,
+    policy: DamagePolicy,
+    report: &mut ReplayReport,
+) -> Result<Log, HeadError> {
+    let opened = match opened {
         Err(error) if policy == DamagePolicy::Salvage && is_damage(&error) => {
             repair(fs, dir, report)?;
-            Log::open(fs.clone(), dir, options)
+            attempt(fs, dir, options)
         }
         opened => opened,
     };

@@ -5,7 +5,7 @@ use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
-use super::lane::{Decoder, Lane};
+use super::lane::{Decoder, Floors, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
@@ -47,7 +47,7 @@ impl Worker<'_> {
         };
         let dir = block.segment().dir().to_owned();
         let min_valid = replay.shared.time.min_valid();
-        let mut decoder = Decoder { lane, min_valid, aliases: &replay.aliases };
+        let mut decoder = Decoder { lane, min_valid, aliases: &replay.aliases, floors: &replay.floors };
         while let Some(record) = block.next() {
             let (position, end) = (record.position, record.end);
             if let Err(error) = decoder.record(record.bytes) {
@@ -111,14 +111,7 @@ impl Replay<'_> {
         let mut at = 0;
         while at < blocks.len() {
             let round = &blocks[at..blocks.len().min(at + lanes)];
-            {
-                let replay = &*self;
-                workers
-                    .par_iter_mut()
-                    .zip(round)
-                    .with_max_len(1)
-                    .for_each(|(worker, block)| worker.read(block, replay));
-            }
+            self.decode_round(&mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
             self.apply_workers(&mut workers[..used])?;
@@ -143,11 +136,23 @@ impl Replay<'_> {
             }
             self.miss(&mut order.missed);
             let current = blocks[at.min(blocks.len()) - 1].segment;
-            self.progress(segments[current].index, segments[segments.len() - 1].index);
+            self.progress(segments[current].index);
         }
         order.pass(segments.len());
         self.miss(&mut order.missed);
         Ok(())
+    }
+
+    fn decode_round(&mut self, workers: &mut [Worker<'_>], round: &[BlockRef]) {
+        let decode = |replay: &Self, workers: &mut [Worker<'_>]| {
+            workers.par_iter_mut().zip(round).with_max_len(1).for_each(|(worker, block)| worker.read(block, replay));
+        };
+        decode(self, workers);
+        let workers = &mut workers[..round.len()];
+        // A series that is dropped has no samples any more, and another one may have its ref behind that place.
+        if workers.iter().any(|worker| worker.lane.drops_series()) && self.floors.clear() {
+            decode(self, workers);
+        }
     }
 
     /// Reports what the ledger misses, unless opening the log has done so.
@@ -232,7 +237,9 @@ impl Replay<'_> {
 
     fn decode(&mut self, lane: &mut Lane, segment: &SegmentRef, position: wal_segment::Position, record: &[u8]) {
         let min_valid = self.shared.time.min_valid();
-        let mut decoder = Decoder { lane, min_valid, aliases: &self.aliases };
+        // What is dropped early is not there any more should a series be dropped before it.
+        let floors = Floors::default();
+        let mut decoder = Decoder { lane, min_valid, aliases: &self.aliases, floors: &floors };
         if let Err(error) = decoder.record(record) {
             push_damage(&mut self.report.damage, undecodable(segment.dir(), position, &error));
         }
