@@ -141,3 +141,98 @@ fn start_timestamps_are_kept_when_asked_for_and_read_back_without_asking() {
         Err(tsdb_head::HeadError::Option { option: "start_timestamps", .. })
     ));
 }
+
+/// What is appended in one call is taken and refused as it is one by one.
+#[test]
+fn many_in_one_call_are_as_one_by_one() {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    use tsdb_model::SeriesRef;
+    use wal_format::{FloatHistogramSample, HistogramSample};
+    let (many_dir, one_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ((many, _), (one, _)) = (open(many_dir.path()), open(one_dir.path()));
+    let series = 300;
+    let mut refs = Vec::new();
+    for head in [&many, &one] {
+        let mut app = head.appender();
+        refs = (1..=series).map(|i| app.append_histogram(None, &labels(i), 0, 1_000, histogram(0)).unwrap()).collect();
+        app.commit().unwrap();
+    }
+    refs.push(SeriesRef(series as u64 + 9));
+    let mut rng = SmallRng::seed_from_u64(8);
+    let (mut taken, mut refused, mut together, mut floats) = (0, 0, 0, 0);
+    for round in 2..120_u64 {
+        let (mut in_one_call, mut one_by_one) = (many.appender(), one.appender());
+        let clean = rng.random_bool(0.5);
+        let custom = rng.random_bool(0.3);
+        let all: Vec<(SeriesRef, i64, Histogram)> = refs[..refs.len() - usize::from(clean)]
+            .iter()
+            .filter_map(|&series| {
+                let late = !clean && rng.random_bool(0.02);
+                let t = if late { 1_000 } else { round as i64 * 1_000 };
+                let mut h = histogram(round + rng.random_range(0..3));
+                if !clean && rng.random_bool(0.02) {
+                    h.count = 0;
+                }
+                if custom && (clean || rng.random_bool(0.5)) {
+                    h = Histogram {
+                        schema: -53,
+                        zero_count: 0,
+                        zero_threshold: 0.0,
+                        count: 2 * round,
+                        positive_spans: vec![Span { offset: 0, length: 2 }],
+                        positive_buckets: vec![round as i64, 0],
+                        custom_values: vec![0.5],
+                        ..Histogram::default()
+                    };
+                }
+                rng.random_bool(0.9).then_some((series, t, h))
+            })
+            .collect();
+        let mut left = Vec::new();
+        let float = rng.random_bool(0.3);
+        let mut refuse = |i: usize, error: AppendError| left.push((i, format!("{error:?}")));
+        let floats_of_all: Vec<FloatHistogram> = all.iter().map(|(.., h)| h.to_float()).collect();
+        if float {
+            let samples: Vec<FloatHistogramSample<'_>> = all
+                .iter()
+                .zip(&floats_of_all)
+                .map(|(&(series, t, _), histogram)| FloatHistogramSample { series, t, st: 0, histogram })
+                .collect();
+            in_one_call.append_many_float_histograms(&samples, &mut refuse);
+            floats += 1;
+        } else {
+            let samples: Vec<HistogramSample<'_>> = all
+                .iter()
+                .map(|(series, t, histogram)| HistogramSample { series: *series, t: *t, st: 0, histogram })
+                .collect();
+            in_one_call.append_many_histograms(&samples, &mut refuse);
+        }
+        let mut expected = Vec::new();
+        let none = tsdb_model::Labels::empty();
+        for (i, ((series, t, h), f)) in all.into_iter().zip(floats_of_all).enumerate() {
+            let result = match float {
+                true => one_by_one.append_float_histogram(Some(series), &none, 0, t, f),
+                false => one_by_one.append_histogram(Some(series), &none, 0, t, h),
+            };
+            taken += usize::from(result.is_ok());
+            if let Err(error) = result {
+                expected.push((i, format!("{error:?}")));
+            }
+        }
+        assert_eq!(left, expected, "round {round}");
+        refused += left.len();
+        together += usize::from(left.is_empty());
+        if rng.random_bool(0.1) {
+            in_one_call.rollback();
+            one_by_one.rollback();
+        } else {
+            assert_eq!(in_one_call.commit().unwrap(), one_by_one.commit().unwrap());
+        }
+    }
+    println!("{taken} taken, {refused} refused, {together} rounds without a refusal, {floats} of floats");
+    assert!(taken > 20_000 && refused > 300 && together > 20 && floats > 20);
+    let live = dump(&many);
+    assert_eq!(dump(&one), live);
+    drop(many);
+    assert_eq!(dump(&open(many_dir.path()).0), live);
+}

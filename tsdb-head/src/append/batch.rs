@@ -5,10 +5,11 @@
 //! except for histograms behind floats, which is the order anyway.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
-use tsdb_model::histogram::{FloatHistogram, Histogram};
+use tsdb_model::histogram::{BucketValue, FloatHistogram, Histogram, NativeHistogram};
 use tsdb_model::{Labels, SeriesRef};
-use wal_format::Sample;
+use wal_format::{NativeSample, Sample, Wire};
 
 /// What must not be mixed within a batch, floats apart: each has a log record or a chunk encoding of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +51,106 @@ pub(crate) struct HistogramEntry<H> {
     pub(crate) histogram: H,
 }
 
+/// The memory of so many histograms is kept for those of the next transaction.
+const KEPT_HISTOGRAMS: usize = 256;
+
+/// Histograms of one kind, and behind them the memory of earlier ones.
+#[derive(Debug)]
+pub(crate) struct Histograms<B: BucketValue> {
+    entries: Vec<HistogramEntry<NativeHistogram<B>>>,
+    used: usize,
+}
+
+impl<B: BucketValue> Default for Histograms<B> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), used: 0 }
+    }
+}
+
+impl<B: BucketValue> Deref for Histograms<B> {
+    type Target = [HistogramEntry<NativeHistogram<B>>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries[..self.used]
+    }
+}
+
+impl<B: BucketValue> Histograms<B> {
+    pub(crate) fn push(&mut self, entry: HistogramEntry<NativeHistogram<B>>) {
+        match self.entries.get_mut(self.used) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        self.used += 1;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.entries.truncate(KEPT_HISTOGRAMS);
+        self.used = 0;
+    }
+}
+
+impl<B: Wire> Histograms<B> {
+    /// A copy, into memory that is there already.
+    fn copy(&mut self, sample: &NativeSample<'_, B>, st: i64) {
+        let NativeSample { series, t, histogram, .. } = *sample;
+        let Some(place) = self.entries.get_mut(self.used) else {
+            return self.push(HistogramEntry { series, st, t, histogram: histogram.clone() });
+        };
+        (place.series, place.st, place.t) = (series, st, t);
+        let to = &mut place.histogram;
+        (to.counter_reset_hint, to.schema) = (histogram.counter_reset_hint, histogram.schema);
+        (to.zero_threshold, to.zero_count) = (histogram.zero_threshold, histogram.zero_count);
+        (to.count, to.sum) = (histogram.count, histogram.sum);
+        to.positive_spans.clone_from(&histogram.positive_spans);
+        to.negative_spans.clone_from(&histogram.negative_spans);
+        to.positive_buckets.clone_from(&histogram.positive_buckets);
+        to.negative_buckets.clone_from(&histogram.negative_buckets);
+        to.custom_values.clone_from(&histogram.custom_values);
+        self.used += 1;
+    }
+}
+
+/// Integer and float histograms: which of a batch's are theirs.
+pub(crate) trait Staged: Wire {
+    fn sample_type(custom: bool) -> SampleType;
+    fn of(batch: &mut Batch) -> &mut Histograms<Self>;
+    fn any(histogram: NativeHistogram<Self>) -> AnyHistogram;
+}
+
+impl Staged for i64 {
+    fn sample_type(custom: bool) -> SampleType {
+        SampleType::Histogram { custom }
+    }
+
+    fn of(batch: &mut Batch) -> &mut Histograms<Self> {
+        &mut batch.histograms
+    }
+
+    fn any(histogram: Histogram) -> AnyHistogram {
+        AnyHistogram::Int(histogram)
+    }
+}
+
+impl Staged for f64 {
+    fn sample_type(custom: bool) -> SampleType {
+        SampleType::FloatHistogram { custom }
+    }
+
+    fn of(batch: &mut Batch) -> &mut Histograms<Self> {
+        &mut batch.float_histograms
+    }
+
+    fn any(histogram: FloatHistogram) -> AnyHistogram {
+        AnyHistogram::Float(histogram)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) floats: Vec<Sample>,
-    pub(crate) histograms: Vec<HistogramEntry<Histogram>>,
-    pub(crate) float_histograms: Vec<HistogramEntry<FloatHistogram>>,
+    pub(crate) histograms: Histograms<i64>,
+    pub(crate) float_histograms: Histograms<f64>,
 }
 
 impl Batch {
@@ -135,6 +231,30 @@ impl AppendBuffers {
             AnyHistogram::Int(histogram) => batch.histograms.push(HistogramEntry { series, st, t, histogram }),
             AnyHistogram::Float(histogram) => batch.float_histograms.push(HistogramEntry { series, st, t, histogram }),
         }
+    }
+
+    /// Whether all of these histograms go into the last batch whatever their series are: they have one type, and so has
+    /// all that is there.
+    pub(crate) fn take_together<B: Staged>(&self, samples: &[NativeSample<'_, B>]) -> bool {
+        let Some(first) = samples.first() else { return true };
+        let custom = first.histogram.uses_custom_buckets();
+        samples.iter().all(|sample| sample.histogram.uses_custom_buckets() == custom)
+            && match self.kinds {
+                Kinds::None => true,
+                Kinds::All(all) => all == B::sample_type(custom),
+                Kinds::Each(_) => false,
+            }
+    }
+
+    /// Copies histograms of which [`take_together`](Self::take_together) is true into the last batch.
+    pub(crate) fn copy_together<B: Staged>(&mut self, samples: &[NativeSample<'_, B>], starts: bool) {
+        let Some(first) = samples.first() else { return };
+        if self.used == 0 {
+            self.next_batch();
+        }
+        self.kinds = Kinds::All(B::sample_type(first.histogram.uses_custom_buckets()));
+        let histograms = B::of(&mut self.batches[self.used - 1]);
+        samples.iter().for_each(|sample| histograms.copy(sample, if starts { sample.st } else { 0 }));
     }
 
     /// Whether any series has histograms in the last batch.

@@ -7,7 +7,7 @@ use tsdb_model::staleness::is_stale;
 use tsdb_model::{Labels, SeriesRef};
 use wal_format::{NativeSample, Series, Version, Wire};
 
-use super::batch::{AnyHistogram, AppendBuffers, Batch, HistogramEntry};
+use super::batch::{AnyHistogram, AppendBuffers, Batch, HistogramEntry, Histograms};
 use super::{Appender, Committed};
 use crate::CommitError;
 use crate::head::Shared;
@@ -108,7 +108,7 @@ impl Appender {
         batch.floats = floats;
     }
 
-    fn apply_histograms<B: Native>(&mut self, entries: &[HistogramEntry<NativeHistogram<B>>], done: &mut Tally) {
+    fn apply_histograms<B: Native>(&mut self, entries: &Histograms<B>, done: &mut Tally) {
         for run in entries.chunk_by(|a, b| a.series.0 >> 8 == b.series.0 >> 8) {
             self.in_partition(run[0].series.0 >> 8, |head, isolated, data| {
                 for HistogramEntry { series, st, t, histogram } in run {

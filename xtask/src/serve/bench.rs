@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use benches::histograms::Latencies;
 use benches::workload::{Values, Walk, Workload};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tsdb_head::{Head, HeadOptions, HeadStats};
 use tsdb_model::{Histogram, Labels, SeriesRef};
 use tsdb_vfs::{Fs, RealFs};
-use wal_format::Sample;
+use wal_format::{HistogramSample, Sample};
 
 use super::{Answered, compression, memory};
 use crate::bench::Cost;
@@ -153,6 +153,22 @@ fn append_histograms(
     let commits = samples.chunks_mut(per_commit).zip(histograms.chunks_mut(per_commit));
     for (n, (samples, histograms)) in commits.enumerate() {
         let mut appender = head.appender();
+        if labels.is_empty() {
+            let known: Vec<HistogramSample<'_>> = samples
+                .iter()
+                .zip(&*histograms)
+                .filter_map(|(&Sample { series, t, st, .. }, histogram)| {
+                    Some(HistogramSample { series, t, st, histogram: histogram.as_ref()? })
+                })
+                .collect();
+            let mut refused = None;
+            appender.append_many_histograms(&known, |_, error| refused = Some(error));
+            if let Some(error) = refused {
+                return Err(error.into());
+            }
+            ensure!(appender.commit()?.appended == samples.len() as u64, "not every histogram was taken");
+            continue;
+        }
         for (i, (sample, histogram)) in samples.iter_mut().zip(histograms).enumerate() {
             let histogram = histogram.take().context("appended twice")?;
             let labels = labels.get(n * per_commit + i).unwrap_or(&none);
