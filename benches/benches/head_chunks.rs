@@ -115,6 +115,16 @@ fn histograms_of<B: Coded>(c: &mut Criterion, name: &str, all: &[NativeHistogram
             }
         });
     });
+    group.bench_function("visit", |b| {
+        b.iter(|| {
+            let mut sum = 0.0;
+            for chunk in &stored {
+                let all = HistogramIter::<B>::new(false, chunk);
+                all.and_then(|all| all.visit(|_, histogram, _| sum += histogram.sum)).expect("sound");
+            }
+            sum
+        });
+    });
     group.finish();
 }
 

@@ -12,7 +12,7 @@
 //! latest, because seven bits could not say a later one. So every chunk of more than 127 samples has them, also when all
 //! are 0.
 
-use crate::bits::{BitReader, LoopReader};
+use crate::bits::{BitReader, BitStream, LoopReader};
 use crate::varbit;
 
 /// Bit of the header: the first sample has a start timestamp.
@@ -75,12 +75,23 @@ impl StReader {
     /// What is behind sample `index` (from 1 on), `before` being the time of the sample before it.
     #[inline(always)]
     pub(crate) fn read(&mut self, bits: &mut BitReader<'_>, index: u32, before: i64) {
-        let first = u32::from(self.header & LAST_CHANGE_ON);
-        if first == 0 || index < first {
-            return;
+        if self.is_behind(index) {
+            self.add(varbit::read_int(bits), before);
         }
-        let field = varbit::read_int(bits);
-        self.diff = if index == first { field } else { self.diff.wrapping_add(field) };
+    }
+
+    /// As [`StReader::read`].
+    #[inline(always)]
+    pub(crate) fn next(&mut self, bits: &mut BitStream<'_>, index: u32, before: i64) {
+        if self.is_behind(index) {
+            self.add(varbit::next_int(bits), before);
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, field: i64, before: i64) {
+        // Before the first it is 0.
+        self.diff = self.diff.wrapping_add(field);
         self.st = before.wrapping_sub(self.diff);
     }
 
@@ -99,9 +110,7 @@ impl StReader {
         if behind.pos() > end {
             return None;
         }
-        // Before the first it is 0.
-        self.diff = self.diff.wrapping_add(field);
-        self.st = before.wrapping_sub(self.diff);
+        self.add(field, before);
         Some(behind)
     }
 

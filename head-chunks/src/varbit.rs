@@ -97,8 +97,8 @@ static FORMS: [Form; 128] = {
 pub(crate) fn read_int(bits: &mut BitReader<'_>) -> i64 {
     let word = bits.peek();
     let short = Short::of(word);
-    if short.len <= PEEK_BITS {
-        bits.consume(short.len);
+    if u32::from(short.len) <= PEEK_BITS {
+        bits.consume(short.len.into());
         return short.int(word);
     }
     let wide = Wide::read(*bits);
@@ -111,7 +111,7 @@ pub(crate) fn read_int(bits: &mut BitReader<'_>) -> i64 {
 pub(crate) fn loop_int(bits: LoopReader<'_>) -> Option<(i64, LoopReader<'_>)> {
     let word = bits.peek()?;
     let short = Short::of(word);
-    (short.len <= PEEK_BITS).then(|| (short.int(word), bits.behind(short.len)))
+    (u32::from(short.len) <= PEEK_BITS).then(|| (short.int(word), bits.behind(short.len.into())))
 }
 
 /// Reads an unsigned field.
@@ -119,8 +119,8 @@ pub(crate) fn loop_int(bits: LoopReader<'_>) -> Option<(i64, LoopReader<'_>)> {
 pub(crate) fn read_uint(bits: &mut BitReader<'_>) -> u64 {
     let word = bits.peek();
     let short = Short::of(word);
-    if short.len <= PEEK_BITS {
-        bits.consume(short.len);
+    if u32::from(short.len) <= PEEK_BITS {
+        bits.consume(short.len.into());
         return short.uint(word);
     }
     let wide = Wide::read(*bits);
@@ -132,27 +132,33 @@ pub(crate) fn read_uint(bits: &mut BitReader<'_>) -> u64 {
 #[inline(always)]
 pub(crate) fn next_int(stream: &mut BitStream<'_>) -> i64 {
     stream.refill();
-    next_short_int(stream).unwrap_or_else(|| {
-        let wide = Wide::read(stream.reader());
-        *stream = BitStream::new(wide.behind);
-        wide.int()
-    })
+    if let Some([value]) = next_few(stream) {
+        return value;
+    }
+    let wide = Wide::read(stream.reader());
+    *stream = BitStream::new(wide.behind);
+    wide.int()
 }
 
-/// As [`next_int`] of a field of at most 32 bits, for a stream in which 7 or more bits are left; 24 or more are then left
-/// again. `None`, and nothing was taken, if the field is longer.
+/// The next fields, of a stream that was just filled up, if they are of [`STREAM_BITS`] bits or fewer in all. `None`, and
+/// nothing was taken, if they are more.
 ///
-/// How long it is is known before the word is filled up, so that the fields behind each other wait for that only.
+/// Where a field begins is known when the one before it is: all that is between is a look at a table and a shift. What the
+/// stream needs to be filled up is longer, and so is shared by all of them.
 #[inline(always)]
-pub(crate) fn next_short_int(stream: &mut BitStream<'_>) -> Option<i64> {
-    let short = Short::of(stream.word());
-    stream.refill();
-    if short.len > STREAM_BITS {
+pub(crate) fn next_few<const N: usize>(stream: &mut BitStream<'_>) -> Option<[i64; N]> {
+    let (mut word, mut used, mut values) = (stream.word(), 0, [0; N]);
+    for value in &mut values {
+        *value = Short::of(word).int(word);
+        let len = LEN[(word >> 57) as usize];
+        used += u32::from(len);
+        word <<= len & 63;
+    }
+    if used > STREAM_BITS {
         return None;
     }
-    let word = stream.word();
-    stream.take(short.len);
-    Some(short.int(word))
+    stream.take(used);
+    Some(values)
 }
 
 /// How a field whose prefix has at most six ones is taken out of a word.
@@ -160,8 +166,8 @@ pub(crate) fn next_short_int(stream: &mut BitStream<'_>) -> Option<i64> {
 struct Short {
     /// The value's lowest bit while it is at the top.
     lowest: u64,
-    /// Bits of prefix and value; more than any word has for the fields that are not short.
-    len: u32,
+    /// Bits of prefix and value; more than a peek has for the fields that are not short.
+    len: u8,
     /// Bits of the prefix.
     prefix: u8,
     /// What brings the value down from the top of the word.
@@ -190,7 +196,7 @@ impl Short {
 
 /// By the first seven bits of a field.
 static SHORT: [Short; 128] = {
-    let mut table = [Short { lowest: 0, len: u32::MAX, prefix: 0, shift: 0 }; 128];
+    let mut table = [Short { lowest: 0, len: 64, prefix: 0, shift: 0 }; 128];
     let mut top = 0;
     while top < 127 {
         let ones = ((top as u8) << 1).leading_ones();
@@ -199,11 +205,27 @@ static SHORT: [Short; 128] = {
             Short { lowest: 1 << 63, len: 1, prefix: 0, shift: 63 }
         } else {
             let (_, prefix, width) = NARROW[ones as usize - 1];
-            Short { lowest: 1 << (64 - width), len: prefix + width, prefix: prefix as u8, shift: (64 - width) as u8 }
+            Short {
+                lowest: 1 << (64 - width),
+                len: (prefix + width) as u8,
+                prefix: prefix as u8,
+                shift: (64 - width) as u8,
+            }
         };
         top += 1;
     }
     table
+};
+
+/// The lengths in [`SHORT`] by themselves: those are found with one instruction less.
+static LEN: [u8; 128] = {
+    let mut lengths = [0; 128];
+    let mut top = 0;
+    while top < 128 {
+        lengths[top] = SHORT[top].len;
+        top += 1;
+    }
+    lengths
 };
 
 /// A field of 56 or 64 bits.

@@ -1,5 +1,6 @@
 //! The window of significant bits that XOR-coded values share.
 
+use core::array::from_mut;
 use core::hint::select_unpredictable;
 
 use crate::bits::{BitReader, BitStream, LoopReader, PEEK_BITS, STREAM_BITS, rare};
@@ -7,9 +8,6 @@ use crate::error::{DecodeError, DecodeErrorKind};
 
 /// Five bits of leading zeros and six of significant bits.
 const WINDOW_BITS: u32 = 11;
-
-/// The longest field of a stream that leaves in the word what the next one's length is told from.
-const SHORT_BITS: u32 = STREAM_BITS - 2 - WINDOW_BITS;
 
 /// Control bits and how many they are.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +17,7 @@ pub(crate) struct Prefix(pub(crate) u64, pub(crate) u32);
 ///
 /// One number and not two: a load of both right behind a store of one has to wait for the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window(
+pub struct Window(
     /// Trailing zeros, 0–63, in the low byte; those and the leading ones, 0–31 and [`Window::NONE`]'s, in the high byte.
     u16,
 );
@@ -97,51 +95,43 @@ impl Window {
     #[inline(always)]
     pub(crate) fn next_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
         bits.refill();
-        match self.next_short_xor(bits) {
+        match Self::next_few(from_mut(self), bits) {
+            Some([xor]) => Some(xor),
             None => self.next_xor_rare(bits),
-            xor => xor,
         }
     }
 
-    /// As [`Window::next_xor`] of a field of at most 43 bits, for a stream in which 13 or more bits are left; so many are
-    /// then left again. `None`, and nothing was taken, if the field is longer or the window is none.
+    /// The next differences and the windows they leave, of a stream that was just filled up, if all fields together are of
+    /// [`STREAM_BITS`] bits or fewer. `None`, and nothing was taken or changed, if not, or if a window is none.
     ///
-    /// Whether there is a difference is what the data is about, no predictor knows it: so there is no branch for that. But
-    /// windows are rare once there is one that covers most differences, and without a new one the field's length is known
-    /// early, so that the fields behind each other wait for little.
+    /// Whether there is a difference is what the data is about, no predictor knows it: so there is no branch for that. A new
+    /// window is rarer, once there is one that covers most differences: without it a field's length is known early, and where
+    /// the next one begins is a choice of two and a shift away.
     #[inline(always)]
-    pub(crate) fn next_short_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
-        let word = bits.word();
-        if word >> 62 == 0b11 {
-            rare();
-            return self.next_fresh_xor(bits);
+    pub(crate) fn next_few<const N: usize>(windows: &mut [Self; N], stream: &mut BitStream<'_>) -> Option<[u64; N]> {
+        let (mut word, mut used, mut fit) = (stream.word(), 0, true);
+        let (mut xors, mut next) = ([0; N], *windows);
+        for (window, xor) in next.iter_mut().zip(&mut xors) {
+            let (mut shift, mut trailing, mut start) = (window.shift(), window.trailing(), 2);
+            if word >= 0b11 << 62 {
+                rare();
+                ReadWindow { shift, trailing } = ReadWindow::parse(word << 2);
+                start = 2 + WINDOW_BITS;
+                fit &= trailing <= shift;
+                *window = Self((shift << 8 | trailing) as u16);
+            }
+            // A value that is not changed has no bits here.
+            *xor = (word << start) >> (shift & 63) << (trailing & 63) & (word as i64 >> 63) as u64;
+            let len = select_unpredictable(word >> 63 != 0, start + 64 - shift, 1);
+            used += len;
+            word <<= len & 63;
         }
-        let shift = self.shift();
-        let len = select_unpredictable(word >> 63 != 0, 2 + 64 - shift, 1);
-        bits.refill();
-        if len > SHORT_BITS {
+        if !fit || used > STREAM_BITS {
             return None;
         }
-        let xor = (bits.word() << 2) >> shift << self.trailing();
-        bits.take(len);
-        // A value that is not changed has no bits here.
-        Some(xor & (word as i64 >> 63) as u64)
-    }
-
-    /// As [`Window::next_short_xor`] of a field with a new window.
-    #[inline(always)]
-    fn next_fresh_xor(&mut self, bits: &mut BitStream<'_>) -> Option<u64> {
-        let ReadWindow { shift, trailing } = ReadWindow::parse(bits.word() << 2);
-        let head = 2 + WINDOW_BITS;
-        let len = head + 64 - shift;
-        bits.refill();
-        if len > SHORT_BITS || trailing > shift {
-            return None;
-        }
-        *self = Self::new(shift, trailing);
-        let xor = (bits.word() << head) >> shift << trailing;
-        bits.take(len);
-        Some(xor)
+        stream.take(used);
+        *windows = next;
+        Some(xors)
     }
 
     /// A field of more bits than a stream's word has, or a window that is none.

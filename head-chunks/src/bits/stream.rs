@@ -36,6 +36,12 @@ impl<'a> BitStream<'a> {
         BitReader::new(self.bytes, self.next * 8 - self.count as usize)
     }
 
+    /// Whether more bits were taken than there are.
+    #[inline(always)]
+    pub(crate) fn overrun(&self) -> bool {
+        self.next * 8 - self.count as usize > self.bytes.len() * 8
+    }
+
     /// The next bits, left-aligned: as many as the last refill left.
     #[inline(always)]
     pub(crate) fn word(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The two kinds of numbers in a histogram chunk: integers as deltas of deltas, floats as XOR with the one before.
 #![expect(private_interfaces, private_bounds, reason = "the trait is sealed: nobody outside can call its methods")]
 
+use core::array::from_mut;
 use core::fmt::Debug;
 
 use tsdb_model::histogram::{BucketValue, NativeHistogram};
@@ -25,6 +26,8 @@ pub(super) mod sealed {
     pub trait Coding: BucketValue + WrappingDelta {
         /// What is kept of a number between two samples.
         type Cell: Copy + Default + Debug + Send + Sync;
+        /// What a cell has beside the number: a reader keeps the two apart, so that it can lend all numbers as they are.
+        type Beside: Copy + Debug + Send + Sync;
 
         /// Without and with start timestamps.
         const ENCODINGS: [Encoding; 2];
@@ -39,29 +42,13 @@ pub(super) mod sealed {
         fn next_bucket(cell: &mut Self::Cell, bucket: Self) -> Field;
 
         fn read_first_count(bits: &mut BitReader<'_>) -> Self::Cell;
-        fn read_first_bucket(bits: &mut BitReader<'_>) -> Self::Cell;
+        fn read_first_bucket(bits: &mut BitReader<'_>) -> (Self, Self::Beside);
         /// Reads the next number; `false` for a window that is none.
         fn read_next(cell: &mut Self::Cell, bits: &mut BitStream<'_>) -> bool;
-        /// As [`Coding::read_next`] of a short field behind another, or the first behind a refill; `false` if it is long:
-        /// nothing was taken then.
-        fn read_short(cell: &mut Self::Cell, bits: &mut BitStream<'_>) -> bool;
+        /// Reads the next number of each bucket; `false` for a window that is none.
+        fn read_all(buckets: &mut [Self], beside: &mut [Self::Beside], bits: &mut BitStream<'_>) -> bool;
 
-        /// The next number of each cell; `false` for a window that is none.
-        #[inline(always)]
-        fn read_all(cells: &mut [Self::Cell], bits: &mut BitStream<'_>) -> bool {
-            // Long ones are left to another loop, so that this one has everything in registers.
-            let (mut stream, mut done) = (*bits, 0);
-            stream.refill();
-            for cell in &mut *cells {
-                if !Self::read_short(cell, &mut stream) {
-                    break;
-                }
-                done += 1;
-            }
-            *bits = stream;
-            done == cells.len() || read_all_long::<Self>(&mut cells[done..], bits)
-        }
-
+        fn cell(bucket: Self, beside: Self::Beside) -> Self::Cell;
         fn count(cell: &Self::Cell) -> Self::Count;
         fn bucket(cell: &Self::Cell) -> Self;
         /// The absolute count of a bucket, given that of the one before.
@@ -75,12 +62,6 @@ pub(super) mod sealed {
         fn header_of_cut(cut: Cut) -> CounterReset;
         fn header_behind(cut: Option<Cut>) -> CounterReset;
     }
-}
-
-#[cold]
-#[inline(never)]
-fn read_all_long<B: sealed::Coding>(cells: &mut [B::Cell], bits: &mut BitStream<'_>) -> bool {
-    cells.iter_mut().all(|cell| B::read_next(cell, bits))
 }
 
 /// Why a histogram does not fit the chunk that is open.
@@ -117,8 +98,30 @@ impl DeltaCell {
     }
 }
 
+/// The next numbers of so many buckets, all out of one word if they fit it.
+#[inline(always)]
+fn read_few<const N: usize>(buckets: &mut [i64; N], deltas: &mut [i64; N], stream: &mut BitStream<'_>) {
+    stream.refill();
+    let dods = varbit::next_few::<N>(stream).unwrap_or_else(|| {
+        let (dods, behind) = read_apart(*stream);
+        *stream = behind;
+        dods
+    });
+    for ((bucket, delta), dod) in buckets.iter_mut().zip(deltas).zip(dods) {
+        *delta = delta.wrapping_add(dod);
+        *bucket = bucket.wrapping_add(*delta);
+    }
+}
+
+#[inline(never)]
+fn read_apart<const N: usize>(mut stream: BitStream<'_>) -> ([i64; N], BitStream<'_>) {
+    (core::array::from_fn(|_| varbit::next_int(&mut stream)), stream)
+}
+
 impl sealed::Coding for i64 {
     type Cell = DeltaCell;
+    /// The last difference.
+    type Beside = i64;
     const ENCODINGS: [Encoding; 2] = [Encoding::Histogram, Encoding::HistogramSt];
     const FIRST_BUCKET_BITS: usize = 1;
 
@@ -146,8 +149,8 @@ impl sealed::Coding for i64 {
         DeltaCell { value: varbit::read_uint(bits) as i64, delta: 0 }
     }
 
-    fn read_first_bucket(bits: &mut BitReader<'_>) -> DeltaCell {
-        DeltaCell { value: varbit::read_int(bits), delta: 0 }
+    fn read_first_bucket(bits: &mut BitReader<'_>) -> (i64, i64) {
+        (varbit::read_int(bits), 0)
     }
 
     #[inline(always)]
@@ -157,11 +160,23 @@ impl sealed::Coding for i64 {
     }
 
     #[inline(always)]
-    fn read_short(cell: &mut DeltaCell, bits: &mut BitStream<'_>) -> bool {
-        let dod = varbit::next_short_int(bits);
-        let Some(dod) = dod else { return false };
-        cell.add(dod);
+    fn read_all(buckets: &mut [i64], deltas: &mut [i64], bits: &mut BitStream<'_>) -> bool {
+        // A copy, so that all it has can live in registers: it is left to others by value.
+        let mut stream = *bits;
+        let (buckets, last_buckets) = buckets.as_chunks_mut();
+        let (deltas, last_deltas) = deltas.as_chunks_mut();
+        for (buckets, deltas) in buckets.iter_mut().zip(deltas) {
+            read_few::<4>(buckets, deltas, &mut stream);
+        }
+        for (bucket, delta) in last_buckets.iter_mut().zip(last_deltas) {
+            read_few::<1>(from_mut(bucket), from_mut(delta), &mut stream);
+        }
+        *bits = stream;
         true
+    }
+
+    fn cell(value: i64, delta: i64) -> DeltaCell {
+        DeltaCell { value, delta }
     }
 
     #[inline(always)]
@@ -218,8 +233,33 @@ impl XorCell {
     }
 }
 
+/// As [`read_few`]; `false` for a window that is none.
+#[inline(always)]
+fn change_few<const N: usize>(buckets: &mut [f64; N], windows: &mut [Window; N], stream: &mut BitStream<'_>) -> bool {
+    stream.refill();
+    let Some(xors) = Window::next_few(windows, stream) else {
+        let (sound, behind) = change_apart(buckets, windows, *stream);
+        *stream = behind;
+        return sound;
+    };
+    for (bucket, xor) in buckets.iter_mut().zip(xors) {
+        *bucket = f64::from_bits(bucket.to_bits() ^ xor);
+    }
+    true
+}
+
+#[inline(never)]
+fn change_apart<'a>(buckets: &mut [f64], windows: &mut [Window], mut stream: BitStream<'a>) -> (bool, BitStream<'a>) {
+    for (bucket, window) in buckets.iter_mut().zip(windows) {
+        let Some(xor) = window.next_xor(&mut stream) else { return (false, stream) };
+        *bucket = f64::from_bits(bucket.to_bits() ^ xor);
+    }
+    (true, stream)
+}
+
 impl sealed::Coding for f64 {
     type Cell = XorCell;
+    type Beside = Window;
     const ENCODINGS: [Encoding; 2] = [Encoding::FloatHistogram, Encoding::FloatHistogramSt];
     const FIRST_BUCKET_BITS: usize = 64;
 
@@ -243,11 +283,11 @@ impl sealed::Coding for f64 {
     }
 
     fn read_first_count(bits: &mut BitReader<'_>) -> XorCell {
-        Self::read_first_bucket(bits)
+        XorCell { value: bits.read(64), window: Window::FULL }
     }
 
-    fn read_first_bucket(bits: &mut BitReader<'_>) -> XorCell {
-        XorCell { value: bits.read(64), window: Window::FULL }
+    fn read_first_bucket(bits: &mut BitReader<'_>) -> (f64, Window) {
+        (f64::from_bits(bits.read(64)), Window::FULL)
     }
 
     #[inline(always)]
@@ -258,10 +298,29 @@ impl sealed::Coding for f64 {
     }
 
     #[inline(always)]
-    fn read_short(cell: &mut XorCell, bits: &mut BitStream<'_>) -> bool {
-        let Some(xor) = cell.window.next_short_xor(bits) else { return false };
-        cell.value ^= xor;
+    fn read_all(buckets: &mut [f64], windows: &mut [Window], bits: &mut BitStream<'_>) -> bool {
+        // As above.
+        let mut stream = *bits;
+        let (buckets, last_buckets) = buckets.as_chunks_mut();
+        let (windows, last_windows) = windows.as_chunks_mut();
+        for (buckets, windows) in buckets.iter_mut().zip(windows) {
+            if !change_few::<3>(buckets, windows, &mut stream) {
+                *bits = stream;
+                return false;
+            }
+        }
+        for (bucket, window) in last_buckets.iter_mut().zip(last_windows) {
+            if !change_few::<1>(from_mut(bucket), from_mut(window), &mut stream) {
+                *bits = stream;
+                return false;
+            }
+        }
+        *bits = stream;
         true
+    }
+
+    fn cell(bucket: f64, window: Window) -> XorCell {
+        XorCell { value: bucket.to_bits(), window }
     }
 
     #[inline(always)]

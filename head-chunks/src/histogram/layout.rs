@@ -8,7 +8,7 @@
 //! ```
 
 use tsdb_model::Span;
-use tsdb_model::histogram::{is_custom_buckets_schema, is_known_schema};
+use tsdb_model::histogram::{BucketValue, NativeHistogram, is_custom_buckets_schema, is_known_schema};
 
 use super::spans::bucket_count;
 use crate::bits::BitReader;
@@ -29,6 +29,12 @@ pub(super) struct Layout {
 pub(super) type Put<'a> = &'a mut dyn FnMut(Field);
 
 impl Layout {
+    /// That of a histogram.
+    pub(super) fn of<B: BucketValue>(histogram: NativeHistogram<B>) -> Self {
+        let NativeHistogram { schema, zero_threshold, positive_spans, negative_spans, custom_values, .. } = histogram;
+        Self { schema, zero_threshold, positive_spans, negative_spans, custom_values }
+    }
+
     /// Numbers of positive and of all buckets.
     pub(super) fn buckets(&self) -> (usize, usize) {
         let positive = bucket_count(&self.positive_spans) as usize;

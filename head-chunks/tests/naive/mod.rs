@@ -466,14 +466,18 @@ pub fn real(encoding: u8, chunk: &[u8]) -> Decoded {
 
 /// Whoever visits all samples at once meets the same ones, and the same error.
 fn visited(encoding: u8, chunk: &[u8], samples: &[Sample], result: &Result<(), head_chunks::DecodeError>) {
+    use head_chunks::histogram::HistogramIter;
     use head_chunks::xor::XorIter;
     use head_chunks::xor2::Xor2Iter;
     let mut met = Vec::new();
-    let mut put = |t, v: f64, st| met.push(Sample { t, st, value: Value::Float(v.to_bits()) });
+    let mut put = |t, st, value| met.push(Sample { t, st, value });
     let visited = match encoding {
-        1 => XorIter::new(chunk).and_then(|all| all.visit(|t, v| put(t, v, 0))),
-        4 => Xor2Iter::new(chunk).and_then(|all| all.visit(&mut put)),
-        _ => return,
+        1 => XorIter::new(chunk).and_then(|all| all.visit(|t, v| put(t, 0, Value::Float(v.to_bits())))),
+        4 => Xor2Iter::new(chunk).and_then(|all| all.visit(|t, v, st| put(t, st, Value::Float(v.to_bits())))),
+        2 | 5 => HistogramIter::<i64>::new(encoding == 5, chunk)
+            .and_then(|all| all.visit(|t, h, st| put(t, st, Value::Histogram(h.clone())))),
+        _ => HistogramIter::<f64>::new(encoding == 6, chunk)
+            .and_then(|all| all.visit(|t, h, st| put(t, st, Value::FloatHistogram(h.clone())))),
     };
     assert_eq!(visited, *result);
     assert_eq!(met, samples);

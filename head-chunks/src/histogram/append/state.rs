@@ -127,11 +127,12 @@ impl<B: Coded> AppendState<B> {
             appender.bits.set_flags(header);
             appender.start = start;
         }
-        appender.positive = iter.layout.buckets().0;
-        appender.layout = iter.layout;
+        let numbers = iter.histogram.positive_buckets.iter().chain(&iter.histogram.negative_buckets);
+        appender.buckets = numbers.zip(&iter.beside).map(|(bucket, beside)| B::cell(*bucket, *beside)).collect();
+        appender.positive = iter.histogram.positive_buckets.len();
+        appender.layout = Layout::of(iter.histogram);
         (appender.t, appender.t_delta) = (iter.t, iter.t_delta);
         (appender.count, appender.zero_count, appender.sum) = (iter.count, iter.zero_count, iter.sum);
-        appender.buckets = iter.buckets;
         Ok(appender)
     }
 
@@ -289,16 +290,11 @@ impl<B: Coded> AppendState<B> {
         let mut recoded = Self::new(self.start_timestamps);
         recoded.counter_reset = self.counter_reset;
         recoded.layout = Layout { positive_spans, negative_spans, ..self.layout.clone() };
-        let (mut old, mut new) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        let mut new = (Vec::new(), Vec::new());
         // These are bytes that we wrote; an error in them would end the loop early and show as a missing sample.
         while let Some(Ok(())) = iter.advance() {
-            let (positive_cells, negative_cells) = iter.buckets.split_at(self.positive);
-            old.0.clear();
-            old.0.extend(positive_cells.iter().map(B::bucket));
-            old.1.clear();
-            old.1.extend(negative_cells.iter().map(B::bucket));
-            insert_empty(&old.0, &positive.forward, B::DELTAS, &mut new.0);
-            insert_empty(&old.1, &negative.forward, B::DELTAS, &mut new.1);
+            insert_empty(&iter.histogram.positive_buckets, &positive.forward, B::DELTAS, &mut new.0);
+            insert_empty(&iter.histogram.negative_buckets, &negative.forward, B::DELTAS, &mut new.1);
             let numbers = Numbers {
                 count: B::count(&iter.count),
                 zero_count: B::count(&iter.zero_count),
