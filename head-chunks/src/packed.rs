@@ -160,8 +160,9 @@ impl PackedState {
             xor_time = varint::uvarint_len(delta.into()) as u32 * 8;
         }
         let difference = zigzag(k - before);
-        let need = bit_len(difference);
-        let fresh = need > u32::from(meta.width) || need + SLACK < u32::from(meta.width);
+        let width = u32::from(meta.width);
+        // What the difference needs is counted only when that matters: it is more than the width, or so much less.
+        let fresh = difference >> width != 0 || (width > SLACK && difference >> (width - SLACK - 1) == 0);
         meta.xor_bits = u16::try_from(u32::from(meta.xor_bits) + xor_time + xor_field).map_err(|_| Misfit::Form)?;
         meta.delta = delta;
         let (prefix, prefix_len) = match dod_field {
@@ -173,12 +174,13 @@ impl PackedState {
             }
         };
         let (bits, n) = if fresh {
+            let need = bit_len(difference);
             meta.width = need as u8;
             let head = prefix << WIDTH_BITS | u64::from(need);
             (head << need | difference, prefix_len + WIDTH_BITS + need)
         } else {
             // The prefix is one bit, and it is 0.
-            (difference, prefix_len + u32::from(meta.width))
+            (difference, prefix_len + width)
         };
         self.state.bits.put(bits, n, emit);
         self.state.bits.beside = count.next(window);

@@ -61,17 +61,13 @@ impl Window {
     /// covers it, or `fresh` and its own window, which becomes the current one. In two parts, as it may exceed 64 bits.
     #[inline(always)]
     pub(crate) fn field(&mut self, xor: u64, front: (u64, u32), reused: Prefix, fresh: Prefix) -> [(u64, u32); 2] {
-        // Leading zeros are capped at 31 because they are stored in five bits.
-        let (leading, own_trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
-        let (old_shift, old_trailing) = (self.shift(), self.trailing());
-        // NONE has 255 leading zeros: it covers nothing.
-        let (prefix, shift, trailing) = if leading + old_trailing >= old_shift && own_trailing >= old_trailing {
-            (reused, old_shift, old_trailing)
+        let (prefix, shift, trailing) = if self.covers(xor) {
+            (reused, self.shift(), self.trailing())
         } else {
-            let shift = leading + own_trailing;
-            *self = Self::new(shift, own_trailing);
-            let fields = u64::from(leading << 6 | (64 - shift) & 63);
-            (Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS), shift, own_trailing)
+            *self = Self::of(xor);
+            let (shift, trailing) = (self.shift(), self.trailing());
+            let fields = u64::from((shift - trailing) << 6 | (64 - shift) & 63);
+            (Prefix(fresh.0 << WINDOW_BITS | fields, fresh.1 + WINDOW_BITS), shift, trailing)
         };
         [(front.0 << prefix.1 | prefix.0, front.1 + prefix.1), (xor >> trailing, 64 - shift)]
     }
@@ -85,8 +81,32 @@ impl Window {
     /// How many bits [`Window::xor_field`] writes; the window changes as there.
     #[inline(always)]
     pub(crate) fn xor_field_len(&mut self, xor: u64) -> u32 {
-        let [a, b] = self.xor_field(xor);
-        a.1 + b.1
+        if xor == 0 {
+            return 1;
+        }
+        if self.covers(xor) {
+            return 2 + 64 - self.shift();
+        }
+        *self = Self::of(xor);
+        2 + WINDOW_BITS + 64 - self.shift()
+    }
+
+    /// Whether the significant bits of a difference lie in this window. Nothing lies in [`Window::NONE`].
+    ///
+    /// Asked of a mask: most differences do, and counting their zeros takes longer.
+    #[inline(always)]
+    fn covers(self, xor: u64) -> bool {
+        let (leading, trailing) = (self.shift() - self.trailing(), self.trailing());
+        let inside = u64::MAX.wrapping_shr(leading) & u64::MAX.wrapping_shl(trailing);
+        (leading < u64::BITS) & (xor & !inside == 0)
+    }
+
+    /// The window of a difference that is not 0.
+    #[inline(always)]
+    fn of(xor: u64) -> Self {
+        // Leading zeros are capped at 31 because they are stored in five bits.
+        let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+        Self::new(leading + trailing, trailing)
     }
 }
 

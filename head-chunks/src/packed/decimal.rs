@@ -3,20 +3,24 @@
 /// The powers of ten that make an integer of a value.
 pub(super) const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 
-/// Integers up to this are all doubles.
-pub(super) const MOST: f64 = (1_u64 << 53) as f64;
+/// Integers up to this are looked for: with [`ROUND`] added they still have a bit for every integer.
+pub(super) const MOST: f64 = (1_u64 << 51) as f64;
+
+/// Added to a double up to [`MOST`], it leaves the nearest integer in the low bits: a conversion that saturates, as the
+/// language has it, takes several times as long.
+const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
 
 /// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
 #[inline(always)]
 pub(super) fn integer(v: f64, exponent: u8) -> Option<i64> {
-    let k = if exponent == 0 {
-        v as i64
-    } else {
-        let scaled = v * POWERS[usize::from(exponent)];
-        (scaled + 0.5_f64.copysign(scaled)) as i64
-    };
-    let in_range = k.unsigned_abs() <= MOST as u64;
-    (in_range && value(k, exponent).to_bits() == v.to_bits()).then_some(k)
+    let scaled = if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] };
+    let shifted = scaled + ROUND;
+    let k = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i64;
+    let nearest = shifted - ROUND;
+    let back = if exponent == 0 { nearest } else { nearest / POWERS[usize::from(exponent)] };
+    // False for NaN, whose bits may come through all this.
+    let in_range = scaled.abs() <= MOST;
+    (in_range & (back.to_bits() == v.to_bits())).then_some(k)
 }
 
 /// What [`integer`] was given.
