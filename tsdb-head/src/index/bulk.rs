@@ -21,8 +21,8 @@ const FRESH: u32 = 1 << 31;
 #[derive(Default)]
 pub(crate) struct NewLabels<'a> {
     series: Vec<(u64, LabelPairs<'a>)>,
-    /// Where the labels of each series end.
-    ends: Vec<u32>,
+    /// Where the labels of each series end, and whether their names are those of the series before it.
+    ends: Vec<(u32, bool)>,
     labels: Vec<Label<'a>>,
 }
 
@@ -39,12 +39,89 @@ struct Column {
     cells: Vec<(u32, u32)>,
 }
 
+/// So many labels are taken apart at once, which takes some 20 MiB: a hostile record has one in two bytes.
+const MOST_LABELS: usize = 1 << 19;
+
+/// Series that are put together at once.
+const ROWS: usize = 256;
+
+/// The labels of some series as numbers.
+struct Composed {
+    bytes: Vec<u8>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    /// Bytes.
+    len: u32,
+    /// One of its values nobody had.
+    fresh: bool,
+    hash: u64,
+}
+
+/// Puts the series from number `row` on together.
+fn compose(new: &NewLabels<'_>, row: usize, names: &[u32], values: &[AtomicU32]) -> Composed {
+    let ends = &new.ends[row..new.ends.len().min(row + ROWS)];
+    let mut from = row.checked_sub(1).map_or(0, |before| new.ends[before].0) as usize;
+    let mut composed = Composed { bytes: Vec::with_capacity(ends.len() * 32), rows: Vec::with_capacity(ends.len()) };
+    for &(end, _) in ends {
+        let start = composed.bytes.len();
+        let mut fresh = 0;
+        for at in from..end as usize {
+            let value = values[at].load(Relaxed);
+            fresh |= value & FRESH;
+            varint::put_uvarint(&mut composed.bytes, names[at].into());
+            varint::put_uvarint(&mut composed.bytes, (value & !FRESH).into());
+        }
+        from = end as usize;
+        let ids = &composed.bytes[start..];
+        composed.rows.push(Row { len: ids.len() as u32, fresh: fresh != 0, hash: hash_bytes(ids) });
+    }
+    composed
+}
+
 impl<'a> NewLabels<'a> {
-    /// Adds a series behind the others.
-    pub(crate) fn push(&mut self, series: u64, labels: LabelPairs<'a>) {
+    /// For `series` series, more or less.
+    pub(crate) fn with_capacity(series: usize) -> Self {
+        let series = series.min(MOST_LABELS / 8);
+        Self { series: Vec::with_capacity(series), ends: Vec::with_capacity(series), labels: Vec::new() }
+    }
+
+    /// Adds a series behind the others. `false`, and nothing was added, when that would be too much at once.
+    pub(crate) fn push(&mut self, series: u64, labels: LabelPairs<'a>) -> bool {
+        let start = self.labels.len();
+        if start + labels.len() > MOST_LABELS || self.series.len() == MOST_LABELS {
+            return false;
+        }
+        if start == 0 {
+            // The others will be like the first, more or less.
+            self.labels.reserve_exact((self.series.capacity() * labels.len()).min(MOST_LABELS));
+        }
         self.labels.extend(labels.into_iter().map(|(name, value)| Label { name, value, hash: hash_bytes(value) }));
+        let (before, new) = self.labels.split_at(start);
+        let alike = before.len() >= new.len()
+            && self.ends.len().checked_sub(2).map_or(0, |second| self.ends[second].0 as usize) == start - new.len()
+            && before[start - new.len()..].iter().zip(new).all(|(a, b)| a.name == b.name);
         self.series.push((series, labels));
-        self.ends.push(self.labels.len() as u32);
+        self.ends.push((self.labels.len() as u32, alike && !self.ends.is_empty()));
+        true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// How many have the names of the series before them.
+    #[cfg(test)]
+    pub(super) fn alike(&self) -> usize {
+        self.ends.iter().filter(|end| end.1).count()
+    }
+
+    /// Keeps the first `len` series.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.series.truncate(len);
+        self.ends.truncate(len);
+        self.labels.truncate(self.ends.last().map_or(0, |&(end, _)| end as usize));
     }
 
     pub(crate) fn series(&self) -> &[(u64, LabelPairs<'a>)] {
@@ -64,16 +141,23 @@ impl LabelIndex {
     /// are [distinct](NewLabels::are_distinct).
     pub(crate) fn insert_all(&mut self, new: &NewLabels<'_>) -> Result<Vec<Found>, IndexFull> {
         let mut columns: Vec<Column> = Vec::new();
-        let mut names = Vec::with_capacity(new.labels.len());
+        let mut names: Vec<u32> = Vec::with_capacity(new.labels.len());
         let mut from = 0;
-        for (row, &end) in new.ends.iter().enumerate() {
-            for (position, at) in (from..end).enumerate() {
-                let name = self.intern_name(position, new.labels[at as usize].name)?;
-                if columns.len() <= name as usize {
-                    columns.resize_with(name as usize + 1, Column::default);
+        for (row, &(end, alike)) in new.ends.iter().enumerate() {
+            if alike {
+                let len = (end - from) as usize;
+                names.extend_from_within(names.len() - len..);
+            } else {
+                for (position, at) in (from..end).enumerate() {
+                    let name = self.intern_name(position, new.labels[at as usize].name)?;
+                    if columns.len() <= name as usize {
+                        columns.resize_with(name as usize + 1, Column::default);
+                    }
+                    names.push(name);
                 }
-                columns[name as usize].cells.push((at, row as u32));
-                names.push(name);
+            }
+            for at in from..end {
+                columns[names[at as usize] as usize].cells.push((at, row as u32));
             }
             from = end;
         }
@@ -88,25 +172,26 @@ impl LabelIndex {
             }
             Ok(())
         })?;
+        let composed: Vec<Composed> = (0..new.ends.len())
+            .step_by(ROWS)
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|row| compose(new, row, &names, &values))
+            .collect();
         let mut found = Vec::with_capacity(new.series.len());
-        let mut ids = Vec::new();
-        let mut from = 0;
-        for (&(series, _), &end) in new.series.iter().zip(&new.ends) {
-            ids.clear();
-            let mut fresh = 0;
-            for at in from as usize..end as usize {
-                let value = values[at].load(Relaxed);
-                fresh |= value & FRESH;
-                varint::put_uvarint(&mut ids, names[at].into());
-                varint::put_uvarint(&mut ids, (value & !FRESH).into());
-            }
-            from = end;
-            let hash = hash_bytes(&ids);
-            // A series with a value that nobody had is new.
-            let known = if fresh == 0 { self.find_ids(hash, &ids) } else { None };
-            found.push(known.map_or(Found::New, Found::Known));
-            if known.is_none() {
-                self.enter(series, hash, &ids);
+        let mut series = new.series.iter();
+        for Composed { bytes, rows } in &composed {
+            let mut rest = &bytes[..];
+            for (row, &(series, _)) in rows.iter().zip(series.by_ref()) {
+                let ids;
+                (ids, rest) = rest.split_at(row.len as usize);
+                // A series with a value that nobody had is new.
+                let known = if row.fresh { None } else { self.find_ids(row.hash, ids) };
+                found.push(known.map_or(Found::New, Found::Known));
+                if known.is_none() {
+                    self.enter(series, row.hash, ids);
+                }
             }
         }
         self.columns(&columns).for_each(|(dictionary, column)| {

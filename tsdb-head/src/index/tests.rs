@@ -105,3 +105,88 @@ fn canonical_labels() {
     let set = Labels::from_pairs([("a", "1"), ("b", "")]);
     assert_eq!(canonical(&set).unwrap().iter().collect::<Vec<_>>(), [(&b"a"[..], &b"1"[..])]);
 }
+
+#[test]
+fn many_at_once_are_as_one_after_the_other() {
+    let seed = 17;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let (mut new, mut known, mut repeats, mut alike) = (0, 0, 0, 0);
+    for _ in 0..200 {
+        let (mut single, mut bulk) = (LabelIndex::default(), LabelIndex::default());
+        let (mut ids, mut next, mut live) = (Vec::new(), 1u64, Vec::new());
+        for _ in 0..rng.random_range(1..6) {
+            let mut packed: Vec<(u64, Vec<u8>)> = Vec::new();
+            let mut names = ["job", "pod", "zone", "job"];
+            for _ in 0..rng.random_range(0..400) {
+                if rng.random_bool(0.05) {
+                    names.swap(rng.random_range(0..4), rng.random_range(0..4));
+                }
+                let mut bytes = Vec::new();
+                // In any order, with a name or a whole pair twice, as a log may have them.
+                for name in names.into_iter().take(rng.random_range(0..12_usize).min(4)) {
+                    let many = if rng.random_bool(0.5) { 3 } else { 400 };
+                    let value = rng.random_range(0..many).to_string();
+                    for text in [name, &value] {
+                        varint::put_uvarint(&mut bytes, text.len() as u64);
+                        bytes.extend_from_slice(text.as_bytes());
+                    }
+                }
+                packed.push((next, bytes));
+                next += rng.random_range(1..200);
+            }
+            if rng.random_bool(0.5) {
+                packed.reverse();
+            }
+            let mut labels = NewLabels::with_capacity(packed.len());
+            for (series, bytes) in &packed {
+                assert!(labels.push(*series, LabelPairs::from_packed(bytes).unwrap()));
+            }
+            assert!(labels.are_distinct());
+            alike += labels.alike();
+            let found = bulk.insert_all(&labels).unwrap();
+            for (&(series, labels), &found) in labels.series().iter().zip(&found) {
+                assert_eq!(single.get_or_insert(series, labels, &mut ids).unwrap(), found, "seed {seed}");
+                if found == Found::New {
+                    new += 1;
+                    live.push(series);
+                    let mut pairs: Vec<_> = labels.into_iter().collect();
+                    pairs.sort_unstable();
+                    repeats += usize::from(pairs.windows(2).any(|pair| pair[0] == pair[1]));
+                } else {
+                    known += 1;
+                }
+            }
+            let gone: Vec<u64> = live.iter().copied().filter(|_| rng.random_bool(0.3)).collect();
+            live.retain(|series| !gone.contains(series));
+            single.remove(&gone);
+            bulk.remove(&gone);
+        }
+        assert_eq!((single.len(), single.all()), (bulk.len(), bulk.all()));
+        for series in single.all() {
+            assert!(single.pairs(series).eq(bulk.pairs(series)));
+        }
+        for name in ["job", "pod", "zone"] {
+            let values = single.label_values(name.as_bytes());
+            assert_eq!(values, bulk.label_values(name.as_bytes()));
+            for value in values {
+                let matcher = [Matcher::equal(name, value)];
+                assert_eq!(single.select(&matcher), bulk.select(&matcher), "seed {seed}");
+            }
+        }
+    }
+    println!(
+        "seed {seed}: {new} new, {known} known, {repeats} with a pair twice, {alike} with their neighbour's names"
+    );
+    assert!(new > 10_000 && known > 1_000 && repeats > 100 && alike > 10_000);
+}
+
+#[test]
+fn too_many_labels_are_not_taken_at_once() {
+    let packed = [0; 1 << 19];
+    let pairs = LabelPairs::from_packed(&packed).unwrap();
+    let mut labels = NewLabels::with_capacity(1);
+    assert!(labels.push(1, pairs));
+    assert!(labels.push(2, pairs));
+    assert!(!labels.push(3, LabelPairs::from_packed(&packed[..2]).unwrap()));
+    assert_eq!(labels.len(), 2);
+}

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use rayon::prelude::*;
-use tsdb_model::SeriesRef;
 use tsdb_model::staleness::is_stale;
-use wal_format::SeriesBatch;
+use tsdb_model::{LabelPairs, SeriesRef};
+use wal_format::{Series, SeriesBatch};
 
 use super::Replay;
 use super::chunk_files::ChunksOnDisk;
@@ -118,36 +118,58 @@ impl Replay<'_> {
         // New ones that have no place in a partition yet.
         let mut born: Vec<(u64, At)> = Vec::new();
         for (step, lane) in taken_apart.iter().zip(0..).flat_map(|(steps, lane)| steps.iter().map(move |s| (s, lane))) {
-            let (labels, entries, distinct) = match step {
-                Step::Series { labels, entries, distinct } => (labels, entries, *distinct),
+            match step {
+                Step::Series { labels, entries, distinct } => {
+                    let series = labels.series();
+                    if *distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
+                        shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
+                        let found = index.insert_all(labels)?;
+                        for ((&(series, _), &entry), found) in series.iter().zip(entries).zip(found) {
+                            self.found(series, found, (lane, entry), &mut born, &mut changes);
+                        }
+                        continue;
+                    }
+                    for (&(series, labels), &entry) in series.iter().zip(entries) {
+                        self.series(&mut index, series, labels, (lane, entry), &mut born, &mut changes)?;
+                    }
+                }
+                Step::More(records) => {
+                    for (record, entry) in records {
+                        for Series { series, labels } in series_of(record) {
+                            self.series(&mut index, series.0, labels, (lane, *entry), &mut born, &mut changes)?;
+                        }
+                    }
+                }
                 Step::Drop(series) => {
                     self.settle(&mut born, &mut changes);
                     self.drop_series(&mut index, *series);
-                    continue;
                 }
-            };
-            let series = labels.series();
-            shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
-            if distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
-                let found = index.insert_all(labels)?;
-                for ((&(series, _), &entry), found) in series.iter().zip(entries).zip(found) {
-                    self.found(series, found, (lane, entry), &mut born, &mut changes);
-                }
-                continue;
-            }
-            for (&(series, labels), &entry) in series.iter().zip(entries) {
-                if index.contains(series) && index.find(labels, &mut self.ids) != Some(series) {
-                    // A ref with two label sets: the first stays, as its samples are there. The reference does the same.
-                    self.report.counts.repeated_series += 1;
-                    continue;
-                }
-                let found = index.get_or_insert(series, labels, &mut self.ids)?;
-                self.found(series, found, (lane, entry), &mut born, &mut changes);
             }
         }
         self.settle(&mut born, &mut changes);
         changes.born.0.sort_by_key(|&(series, _)| series);
         Ok(changes)
+    }
+
+    /// Takes one series record.
+    fn series(
+        &mut self,
+        index: &mut LabelIndex,
+        series: u64,
+        labels: LabelPairs<'_>,
+        at: At,
+        born: &mut Vec<(u64, At)>,
+        changes: &mut Changes,
+    ) -> Result<(), HeadError> {
+        self.shared.reserve_ref(series);
+        if index.contains(series) && index.find(labels, &mut self.ids) != Some(series) {
+            // A ref with two label sets: the first stays, as its samples are there. The reference does the same.
+            self.report.counts.repeated_series += 1;
+            return Ok(());
+        }
+        let found = index.get_or_insert(series, labels, &mut self.ids)?;
+        self.found(series, found, at, born, changes);
+        Ok(())
     }
 
     /// Takes note of what the index said of a series record.
@@ -248,7 +270,7 @@ impl Replay<'_> {
     }
 }
 
-/// The events of a lane, its series records taken apart: neighbouring ones together.
+/// The events of a lane, its series records taken apart.
 enum Step<'a> {
     Series {
         labels: NewLabels<'a>,
@@ -257,29 +279,46 @@ enum Step<'a> {
         /// Each has a ref of its own.
         distinct: bool,
     },
+    /// Series records that would be too much taken apart.
+    More(Vec<(&'a [u8], u32)>),
     Drop(SeriesRef),
+}
+
+/// The series of a record that was decoded to its end before it came into its lane.
+fn series_of(record: &[u8]) -> impl Iterator<Item = Series<'_>> {
+    SeriesBatch::new(record).into_iter().flat_map(|batch| batch.iter().flatten())
 }
 
 fn steps(lane: &Lane) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     let is_series = |event: &Event| matches!(event, Event::Series(..));
+    let mut too_much = false;
     for events in lane.events.chunk_by(|a, b| is_series(a) && is_series(b)) {
-        let (mut labels, mut entries) = (NewLabels::default(), Vec::new());
+        let most = if is_series(&events[0]) && !too_much { lane.counts.series as usize } else { 0 };
+        let (mut labels, mut entries) = (NewLabels::with_capacity(most), Vec::new());
+        let mut more = Vec::new();
         for event in events {
             match event {
                 Event::Series(range, entry) => {
-                    let Ok(batch) = SeriesBatch::new(&lane.series[range.clone()]) else { continue };
-                    // The record was decoded to its end before it came into the lane.
-                    for series in batch.iter().flatten() {
-                        labels.push(series.series.0, series.labels);
-                        entries.push(*entry);
+                    let record = &lane.series[range.clone()];
+                    let before = labels.len();
+                    too_much = too_much || !series_of(record).all(|series| labels.push(series.series.0, series.labels));
+                    if too_much {
+                        labels.truncate(before);
+                        more.push((record, *entry));
                     }
+                    entries.resize(labels.len(), *entry);
                 }
                 Event::Drop(series) => steps.push(Step::Drop(*series)),
             }
         }
-        let distinct = labels.are_distinct();
-        steps.push(Step::Series { labels, entries, distinct });
+        if labels.len() > 0 {
+            let distinct = labels.are_distinct();
+            steps.push(Step::Series { labels, entries, distinct });
+        }
+        if !more.is_empty() {
+            steps.push(Step::More(more));
+        }
     }
     steps
 }

@@ -151,7 +151,7 @@ impl Entries {
     /// Room for at least `most` entries behind the last one.
     fn ahead(&mut self, most: usize) -> &mut [Entry] {
         if self.room.len() - self.len < most {
-            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 2), Entry::NONE);
+            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 8), Entry::NONE);
         }
         &mut self.room[self.len..]
     }
