@@ -11,7 +11,6 @@
 //! by partition, and the partitions are then applied independently.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
 
 use tsdb_model::SeriesRef;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
@@ -20,88 +19,11 @@ use wal_format::{
     Sample, SampleBatch, SeriesBatch, TombstoneBatch,
 };
 
+use super::entries::{Entries, Entry, Floors};
 use super::report::Counts;
-use crate::partition::NO_TIME;
 
 /// A lane stops decoding when it holds so many bytes: a small block of a log may unpack to a great deal.
 pub(super) const LANE_BYTES: usize = 24 << 20;
-
-/// A sample on its way to its partition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) value: u64,
-    meta: u64,
-}
-
-const WIDE: u64 = 1 << 8;
-
-impl Entry {
-    const NONE: Self = Self { value: 0, meta: 0 };
-
-    fn float(low: u8, t: i64, v: f64) -> Option<Self> {
-        let meta = t << 16;
-        (meta >> 16 == t).then_some(Self { value: v.to_bits(), meta: meta as u64 | u64::from(low) })
-    }
-
-    fn wide(low: u8, index: usize) -> Self {
-        Self { value: index as u64, meta: WIDE | u64::from(low) }
-    }
-
-    #[inline]
-    pub(super) fn low(self) -> u8 {
-        self.meta as u8
-    }
-
-    #[inline]
-    pub(super) fn t(self) -> i64 {
-        self.meta as i64 >> 16
-    }
-
-    #[inline]
-    pub(super) fn is_wide(self) -> bool {
-        self.meta & WIDE != 0
-    }
-
-    pub(super) fn set_low(&mut self, low: u8) {
-        self.meta = self.meta & !0xff | u64::from(low);
-    }
-}
-
-/// Up to which times the chunk files hold everything the log says, by partition: samples up to there are dropped as they
-/// are decoded. It changes between rounds only.
-#[derive(Debug, Default)]
-pub(super) struct Floors {
-    by_partition: Vec<i64>,
-}
-
-impl Floors {
-    /// Partitions beyond this number have none: a foreign log may use any.
-    const MOST: u64 = 1 << 18;
-
-    /// Nothing is to be dropped up to [`NO_TIME`].
-    #[inline]
-    fn of(&self, partition: u64) -> i64 {
-        self.by_partition.get(partition.min(Self::MOST) as usize).copied().unwrap_or(NO_TIME)
-    }
-
-    pub(super) fn set(&mut self, partition: u64, floor: i64) {
-        if floor == NO_TIME || partition >= Self::MOST {
-            return;
-        }
-        let at = partition as usize;
-        if at >= self.by_partition.len() {
-            self.by_partition.resize(at + 1, NO_TIME);
-        }
-        self.by_partition[at] = floor;
-    }
-
-    /// Forgets all of them. Returns whether there were any.
-    pub(super) fn clear(&mut self) -> bool {
-        let any = !self.by_partition.is_empty();
-        self.by_partition.clear();
-        any
-    }
-}
 
 /// A sample that does not fit an [`Entry`].
 #[derive(Debug)]
@@ -133,55 +55,6 @@ pub(super) enum Event {
     Series(std::ops::Range<usize>, u32),
     /// A tombstone over all times: the series goes, and its ref means nothing from here on.
     Drop(SeriesRef),
-}
-
-/// A list whose memory stays initialised when it is emptied: a round writes each entry once.
-#[derive(Debug, Default)]
-pub(super) struct Entries {
-    room: Vec<Entry>,
-    len: usize,
-}
-
-impl Entries {
-    fn push(&mut self, entry: Entry) {
-        self.ahead(1)[0] = entry;
-        self.len += 1;
-    }
-
-    /// Room for at least `most` entries behind the last one.
-    fn ahead(&mut self, most: usize) -> &mut [Entry] {
-        if self.room.len() - self.len < most {
-            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 8), Entry::NONE);
-        }
-        &mut self.room[self.len..]
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    /// Keeps the memory of `usual` entries.
-    fn shrink_to(&mut self, usual: usize) {
-        self.len = 0;
-        if self.room.len() > usual {
-            self.room.truncate(usual);
-            self.room.shrink_to_fit();
-        }
-    }
-}
-
-impl Deref for Entries {
-    type Target = [Entry];
-
-    fn deref(&self) -> &[Entry] {
-        &self.room[..self.len]
-    }
-}
-
-impl DerefMut for Entries {
-    fn deref_mut(&mut self) -> &mut [Entry] {
-        &mut self.room[..self.len]
-    }
 }
 
 #[derive(Debug)]

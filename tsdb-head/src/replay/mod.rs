@@ -9,12 +9,14 @@
 
 mod apply;
 mod chunk_files;
+mod entries;
 mod lane;
 mod nameless;
 mod open_log;
 mod preserved;
 mod read;
 mod report;
+mod series;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,7 +30,7 @@ use crate::head::Shared;
 use crate::options::{DamagePolicy, HeadOptions};
 use crate::{HeadError, data_dir};
 use chunk_files::ChunksOnDisk;
-use lane::Floors;
+use entries::Floors;
 use nameless::NamelessRefs;
 pub use report::{ChunkFileReport, Counts, Missed, Nameless, Preserved, Progress, ReplayDamage, ReplayReport};
 

@@ -5,7 +5,8 @@ use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
-use super::lane::{Decoder, Floors, Lane};
+use super::entries::Floors;
+use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
