@@ -303,7 +303,7 @@ fn repaired(session: &mut Session) -> Result<()> {
     let mut reference = session.reference()?;
     let mut coverage = session.coverage();
     ["a flipped bit", "a block of zeros", "a cut", "rewritten"].into_iter().for_each(|case| coverage.require(case, 8));
-    for round in session.rounds(600) {
+    for round in session.rounds(1_500) {
         let mut rng = session.round_rng(round);
         let scratch = session.scratch()?;
         let dir = scratch.path().join("wal");
@@ -344,7 +344,7 @@ fn damage(session: &mut Session) -> Result<()> {
     for case in ["a flipped bit", "a block of zeros", "a cut", "both stop at the same record", "both read to the end"] {
         coverage.require(case, 8);
     }
-    for round in session.rounds(600) {
+    for round in session.rounds(1_500) {
         let mut rng = session.round_rng(round);
         let scratch = session.scratch()?;
         let dir = scratch.path().join("wal");
