@@ -311,3 +311,39 @@ fn without_a_ledger_a_cut_between_records_is_an_end() {
     let (_, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Strict, None)).unwrap();
     assert!(report.damage.is_empty());
 }
+
+#[test]
+fn a_segment_that_another_program_has_cut_is_not_called_damaged() {
+    [1, 4].into_iter().for_each(cut_by_another_program);
+}
+
+fn cut_by_another_program(replay_threads: usize) {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = start(tmp.path(), DamagePolicy::Strict, None);
+    fill(&head, 0..4);
+    head.close().unwrap();
+    // As the reference repairs: what was sound of a segment stays, those behind it go. Then it goes on, without a ledger.
+    let wal = tmp.path().join("wal");
+    let segments = layout::segments(&fs(), &wal).unwrap();
+    let (cut, last) = (segments[3].clone(), segments[segments.len() - 1].index);
+    let end = LogReader::over(fs(), vec![cut.clone()]).next().unwrap().unwrap().end;
+    std::fs::OpenOptions::new().write(true).open(&cut.path).unwrap().set_len(end).unwrap();
+    let record = LogReader::over(fs(), vec![segments[2].clone()]).next().unwrap().unwrap().bytes.to_vec();
+    segments[4..].iter().for_each(|segment| std::fs::remove_file(&segment.path).unwrap());
+    let others = tmp.path().join("others");
+    let (log, _) = Log::open(fs(), &others, LogOptions { ledger: false, ..LogOptions::default() }).unwrap();
+    for index in cut.index + 1..last + 4 {
+        log.append([&record[..]]).unwrap();
+        let written = others.join(layout::segment_name(log.current_segment()));
+        log.next_segment().unwrap();
+        std::fs::rename(written, segment(tmp.path(), index)).unwrap();
+    }
+    log.close().unwrap();
+    let options = HeadOptions { replay_threads, ..small(DamagePolicy::Strict, None) };
+    let (head, report) = Head::open_read_only(fs(), tmp.path(), options.clone()).unwrap();
+    assert!(report.damage.is_empty(), "{replay_threads} threads, read only: {:?}", report.damage);
+    drop(head);
+    let (head, report) = Head::open(fs(), tmp.path(), options).unwrap();
+    assert!(report.damage.is_empty(), "{replay_threads} threads: {:?}", report.damage);
+    assert!(!times(&dump(&head), 0).is_empty());
+}

@@ -75,10 +75,11 @@ impl LedgerEntry {
     }
 
     /// Compares what was found up to the segment's end: all of it if the entry is [`sealed`](Self::sealed), and else
-    /// whether less is there than was durable.
+    /// whether less is there than was durable. An entry without records says nothing: what stands there now is what
+    /// another program has written since.
     pub(crate) fn compare_end(&self, found: Tally) -> Result<(), FrameFault> {
         let more = found.end >= self.offset && found.records >= self.records;
-        if !self.sealed && more { Ok(()) } else { self.compare(found) }
+        if (!self.sealed || self.records == 0) && more { Ok(()) } else { self.compare(found) }
     }
 
     fn encode(&self, sequence: u64) -> [u8; SLOT] {

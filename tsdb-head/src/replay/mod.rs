@@ -137,12 +137,12 @@ impl Ahead {
         if !fs.dir_exists(wal).map_err(HeadError::io(wal))? {
             return Ok(None);
         }
-        let ledger = Ledger::load(fs, wal)?;
         let (Ok(settled), Ok((checkpoint, segments))) =
             (Log::settled(fs, wal, options), layout::replay_segments(fs, wal))
         else {
             return Ok(None);
         };
+        let ledger = Ledger::load(fs, wal)?.believed(&segments);
         let settled =
             segments.partition_point(|segment| settled.last().is_some_and(|settled| segment.index <= settled.index));
         Ok(Some(Self { ledger, checkpoint, segments, settled }))

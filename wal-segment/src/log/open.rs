@@ -57,15 +57,17 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
     let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+    // Before new entries hide that others have written since.
+    let mut ledger = ledger.believed(&segments);
     let mut report = OpenReport { foreign, ..OpenReport::default() };
 
     let tail = tail_start(&segments, &ledger);
     if options.check == Check::All {
         if let Some(checkpoint) = layout::last_checkpoint(fs, dir)? {
             let inner = if options.ledger { Ledger::load(fs, &checkpoint.path)? } else { Ledger::default() };
-            report.lost.extend(check(fs, &layout::segments(fs, &checkpoint.path)?, &inner, false)?);
+            report.lost.extend(check(fs, &layout::segments(fs, &checkpoint.path)?, &inner)?);
         }
-        report.lost.extend(check(fs, &segments[..tail], &ledger, foreign)?);
+        report.lost.extend(check(fs, &segments[..tail], &ledger)?);
     }
     heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
     report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
@@ -97,7 +99,7 @@ pub(super) fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<S
     layout::check_sequence(&segments)?;
     let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
-    segments.truncate(tail_start(&segments, &ledger));
+    segments.truncate(tail_start(&segments, &ledger.believed(&segments)));
     Ok(segments)
 }
 
@@ -116,23 +118,13 @@ fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
 }
 
 /// Reads segments that no crash can have torn, and returns what the ledger misses in them.
-fn check(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger, foreign: bool) -> Result<Vec<Damage>, Error> {
+fn check(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger) -> Result<Vec<Damage>, Error> {
     let all = |block: &mut parallel::Block<'_>| while block.next().is_some() {};
     let read = parallel::read_with_ledger(fs, segments, ledger, &ParallelOptions::default(), all, |()| Ok(()));
-    let mut lost = read.map_err(|e| match e {
+    read.map_err(|e| match e {
         ReadError::Damage(damage) => Error::Damaged(damage),
         e => e.into(),
-    })?;
-    if foreign {
-        // Shorter than it was, whole, and others have written since: the reference's repair rewrites segments.
-        let rewritten = |damage: &Damage| {
-            let index = damage.location.segment;
-            let len = segments.iter().find(|segment| segment.index == index).map_or(0, |segment| segment.len);
-            ledger.get(index).is_some_and(|entry| len < entry.offset)
-        };
-        lost.retain(|damage| !rewritten(damage));
-    }
-    Ok(lost)
+    })
 }
 
 fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
@@ -177,12 +169,8 @@ fn settle(
     report: &mut OpenReport,
 ) -> Result<(), Error> {
     if let Some(disputed) = &scan.disputed {
-        // Shorter than it was, whole, and others have written since: the reference's repair rewrites segments.
-        let rewritten = report.foreign && entry.is_some_and(|entry| scan.segment.len < entry.offset);
-        if !rewritten {
-            report.lost.push(disputed.clone());
-            return Ok(());
-        }
+        report.lost.push(disputed.clone());
+        return Ok(());
     }
     // An empty or complete one, too: a heal that was killed may have cut it, and the cut is not durable.
     let path = &scan.segment.path;
