@@ -21,12 +21,32 @@ fn floats(c: &mut Criterion) {
         let samples = chunks::floats(values, CHUNKS * PER_CHUNK);
         let mut group = c.benchmark_group(format!("floats {values}"));
         group.throughput(Throughput::Elements(samples.len() as u64));
+        group.bench_function("XOR append together", |b| {
+            let mut appender = XorAppender::new();
+            b.iter(|| {
+                for chunk in samples.chunks(PER_CHUNK) {
+                    appender.clear();
+                    appender.append_all(chunk.iter().copied()).expect("there is room");
+                    black_box(&appender);
+                }
+            });
+        });
         group.bench_function("XOR append", |b| {
             let mut appender = XorAppender::new();
             b.iter(|| {
                 for chunk in samples.chunks(PER_CHUNK) {
                     appender.clear();
                     chunk.iter().for_each(|(t, v)| appender.append(*t, *v).expect("there is room"));
+                    black_box(&appender);
+                }
+            });
+        });
+        group.bench_function("XOR2 append together", |b| {
+            let mut appender = Xor2Appender::new();
+            b.iter(|| {
+                for chunk in samples.chunks(PER_CHUNK) {
+                    appender.clear();
+                    appender.append_all(chunk.iter().map(|(t, v)| (0, *t, *v))).expect("there is room");
                     black_box(&appender);
                 }
             });

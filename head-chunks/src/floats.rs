@@ -175,3 +175,65 @@ pub(crate) fn fill_columns(
     values.truncate(from_v + read);
     result
 }
+
+/// Runs of samples of all kinds, and where to cut them.
+#[cfg(test)]
+pub(crate) fn random_runs(mut each: impl FnMut(&[(i64, f64)], &[u8])) {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_nanos() as u64);
+    println!("seed {seed}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    for _ in 0..2_000 {
+        let (mut t, mut v, jitter) = (rng.random_range(-1_000_000..1_000_000_i64), 0.0, rng.random_range(0..4));
+        let (wild, kind) = (rng.random_bool(0.3), rng.random_range(0..4));
+        let samples: Vec<(i64, f64)> = (0..rng.random_range(0..300))
+            .map(|_| {
+                t = t.wrapping_add(15_000 + if rng.random_range(0..4) < jitter { rng.random_range(-9..9) } else { 0 });
+                if wild && rng.random_range(0..9) == 0 {
+                    t = t.wrapping_add(rng.random::<i64>() >> rng.random_range(0..64));
+                }
+                v = match (kind, rng.random_range(0..6)) {
+                    (0, _) | (_, 0) => v,
+                    (1, _) => v + f64::from(rng.random_range(0..100)),
+                    (2, _) => rng.random_range(-1.0..1.0),
+                    (_, 1) => f64::from_bits(tsdb_model::staleness::STALE_NAN_BITS),
+                    _ => f64::from_bits(rng.random()),
+                };
+                (t, v)
+            })
+            .collect();
+        let cuts: Vec<u8> = (0..8).map(|_| rng.random_range(0..90)).collect();
+        each(&samples, &cuts);
+    }
+}
+
+/// The runs that samples are cut into: some of that many each, then all the others.
+#[cfg(test)]
+pub(crate) fn cut<'a, T>(samples: &'a [T], cuts: &[u8]) -> Vec<&'a [T]> {
+    let mut rest = samples;
+    let mut runs = Vec::new();
+    for cut in cuts {
+        let (run, others) = rest.split_at(usize::from(*cut).min(rest.len()));
+        runs.push(run);
+        rest = others;
+    }
+    runs.push(rest);
+    runs
+}
+
+/// Counts samples whose delta of deltas is 0, short and long, and those whose value is the one before.
+#[cfg(test)]
+pub(crate) fn count_kinds(samples: &[(i64, f64)], seen: &mut [u32; 4]) {
+    for three in samples.windows(3) {
+        let [(a, _), (b, before), (c, value)] = [three[0], three[1], three[2]];
+        let dod = c.wrapping_sub(b).wrapping_sub(b.wrapping_sub(a));
+        seen[if dod == 0 {
+            0
+        } else if dod.unsigned_abs() < 4_000 {
+            1
+        } else {
+            2
+        }] += 1;
+        seen[3] += u32::from(before.to_bits() == value.to_bits());
+    }
+}

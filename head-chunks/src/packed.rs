@@ -331,11 +331,10 @@ impl PackedState {
         self.state.bits.assemble(pieces, &[], &mut bytes);
         let start = out.len();
         let mut state = AppendState::new();
-        for (t, k) in self.unpack(&bytes) {
-            // It counted them before.
-            let fits = state.append(t, value(k, exponent), &mut |piece| out.extend_from_slice(&piece)).is_ok();
-            debug_assert!(fits);
-        }
+        let samples = self.unpack(&bytes).map(|(t, k)| (t, value(k, exponent)));
+        let fits = state.append_all(samples, out).is_ok();
+        // It counted them before.
+        debug_assert!(fits);
         let (tail, len) = state.tail();
         out.extend_from_slice(&tail[..len]);
         out[start..start + 2].copy_from_slice(&state.num_samples().to_be_bytes());

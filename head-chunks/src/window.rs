@@ -72,6 +72,26 @@ impl Window {
         [(front.0 << prefix.1 | prefix.0, front.1 + prefix.1), (xor >> trailing, 64 - shift)]
     }
 
+    /// As [`Window::field`] without a front, and of nothing but `same` if `xor` is 0: without a branch on what the value is.
+    /// The prefix, how many bits that has, the significant bits, and how many those are.
+    #[inline(always)]
+    pub(crate) fn bulk_field(&mut self, xor: u64, same: Prefix, reused: Prefix, fresh: Prefix) -> (Prefix, u64, u32) {
+        let (leading, own_trailing) = ((xor | 1).leading_zeros().min(31), (xor | 1 << 63).trailing_zeros());
+        let (old_shift, old_trailing) = (self.shift(), self.trailing());
+        let own_shift = leading + own_trailing;
+        let covered = leading + old_trailing >= old_shift && own_trailing >= old_trailing;
+        let fields = u64::from(leading << 6 | 64u32.wrapping_sub(own_shift) & 63);
+        let changed = xor != 0;
+        let shift = select_unpredictable(covered, old_shift, own_shift);
+        let trailing = select_unpredictable(covered, old_trailing, own_trailing);
+        let prefix = select_unpredictable(covered, reused.0, fresh.0 << WINDOW_BITS | fields);
+        let prefix_len = select_unpredictable(covered, reused.1, fresh.1 + WINDOW_BITS);
+        self.0 = select_unpredictable(changed, (shift << 8 | trailing) as u16, self.0);
+        let prefix =
+            Prefix(select_unpredictable(changed, prefix, same.0), select_unpredictable(changed, prefix_len, same.1));
+        (prefix, xor >> (trailing & 63), select_unpredictable(changed, 64u32.wrapping_sub(shift), 0))
+    }
+
     /// Gorilla's field: 0, or 10 and the bits in this window, or 11 and a new window.
     #[inline(always)]
     pub(crate) fn xor_field(&mut self, xor: u64) -> [(u64, u32); 2] {

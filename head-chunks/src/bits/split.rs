@@ -116,6 +116,19 @@ impl<B> SplitBits<B> {
         self.put(front.wrapping_shl(b.1) | b.0, n + b.1, emit);
     }
 
+    /// The first word of the open piece if that is full, the open word, and how many bits are in that.
+    #[inline(always)]
+    pub(super) fn end(&self) -> (Option<u64>, u64, u32) {
+        ((self.total & WORD_BITS != 0).then_some(self.first), self.open, self.total % WORD_BITS)
+    }
+
+    /// Puts the end `bits` bits behind the beginning of the open piece.
+    #[inline(always)]
+    pub(super) fn set_end(&mut self, bits: u32, first: u64, open: u64) {
+        self.total += bits - self.total % PIECE_BITS;
+        (self.first, self.open) = (first, open);
+    }
+
     /// The bytes of the open piece, the last one padded with zero bits.
     pub(crate) fn tail(&self) -> ([u8; PIECE], usize) {
         let (first, second) = if self.total & WORD_BITS == 0 { (self.open, 0) } else { (self.first, self.open) };

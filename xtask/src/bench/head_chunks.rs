@@ -67,12 +67,12 @@ fn append_floats(arena: &mut Arena, encoding: Encoding) -> Result<()> {
                         for chunk in samples.chunks(PER_CHUNK) {
                             if encoding == Encoding::Xor {
                                 xor.clear();
-                                chunk.iter().try_for_each(|(t, v)| xor.append(*t, *v))?;
+                                xor.append_all(chunk.iter().copied())?;
                                 total += xor.state().byte_len() as u64;
                                 black_box(&xor);
                             } else {
                                 xor2.clear();
-                                chunk.iter().try_for_each(|(t, v)| xor2.append(0, *t, *v))?;
+                                xor2.append_all(chunk.iter().map(|(t, v)| (0, *t, *v)))?;
                                 total += xor2.state().byte_len() as u64;
                                 black_box(&xor2);
                             }
