@@ -1,6 +1,7 @@
 //! Appending histograms.
 
 mod fit;
+mod pieces;
 mod state;
 
 use thiserror::Error;
@@ -11,7 +12,8 @@ use super::{Coded, CounterReset};
 use crate::error::{ChunkFull, DecodeError};
 use crate::{Chunk, Encoding, PIECE};
 
-pub use state::{AppendState, Pieces};
+pub use pieces::Pieces;
+pub use state::AppendState;
 
 /// An open histogram chunk, of integer (`B` = `i64`) or float (`f64`) histograms, with or without start timestamps.
 ///

@@ -5,6 +5,7 @@ use tsdb_model::staleness::STALE_NAN_BITS;
 use tsdb_model::{CounterResetHint, Span, varint};
 
 use super::fit::Fit;
+use super::pieces::Pieces;
 use super::{AppendError, Appended};
 use crate::bits::{PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError};
@@ -15,31 +16,6 @@ use crate::histogram::{Coded, CounterReset, HEADER, HistogramIter};
 use crate::st::{self, FIRST_KNOWN};
 use crate::varbit::{self, Field};
 use crate::{Chunk, Encoding};
-
-/// Where an owner keeps the full 16-byte pieces of a chunk: anything that holds them in order.
-pub trait Pieces {
-    /// One more, behind the others.
-    fn push(&mut self, piece: [u8; PIECE]);
-    /// All of them as contiguous runs, in any partition.
-    fn runs(&self) -> impl Iterator<Item = &[u8]>;
-    /// None any more.
-    fn clear(&mut self);
-}
-
-impl Pieces for Vec<u8> {
-    #[inline]
-    fn push(&mut self, piece: [u8; PIECE]) {
-        self.extend_from_slice(&piece);
-    }
-
-    fn runs(&self) -> impl Iterator<Item = &[u8]> {
-        core::iter::once(&self[..])
-    }
-
-    fn clear(&mut self) {
-        self.clear();
-    }
-}
 
 /// The state of an open histogram chunk: an [`Appender`](super::Appender) whose full pieces are its owner's. Each method
 /// that takes pieces is to be given the same ones.
@@ -187,7 +163,7 @@ impl<B: Coded> AppendState<B> {
     /// A counter's empty buckets that the histogram lacks are no obstacle, a gauge's are.
     ///
     /// # Errors
-    /// As [`Appender::append`], and when the histogram does not fit; nothing was changed.
+    /// As [`append`](Self::append), and when the histogram does not fit; nothing was changed.
     pub fn try_append(
         &mut self,
         pieces: &mut impl Pieces,
