@@ -20,13 +20,12 @@
 //! Two ways to append: [`XorAppender`] owns its bytes; [`AppendState`] is 48 bytes without a buffer, for one that keeps a
 //! great many open chunks and wants each of them to touch one cache line a sample.
 
+mod bulk;
 mod visit;
-
-use core::hint::select_unpredictable;
 
 use tsdb_model::varint;
 
-use crate::bits::{BitReader, BulkBits, MAX_VARINT_BITS, PIECE, SplitBits, rare};
+use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
 use crate::floats::{Count, FloatAppender, Floats, accessors, fill_columns};
 use crate::varbit::signed;
@@ -134,56 +133,6 @@ impl AppendState {
         self.bits.put_both(a, b, emit);
         self.remember(t, delta, value, window);
         Ok(())
-    }
-
-    /// Appends samples one behind the other: what [`AppendState::append`] does to each of them, in less time. Full pieces go
-    /// to `out`.
-    ///
-    /// # Errors
-    /// [`ChunkFull`] at 65,535 samples; those before are appended.
-    #[inline]
-    pub fn append_all(
-        &mut self,
-        samples: impl IntoIterator<Item = (i64, f64)>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ChunkFull> {
-        let mut samples = samples.into_iter();
-        while let Some((t, value)) = self.append_run(&mut samples, out) {
-            self.append(t, value, &mut |piece| out.extend_from_slice(&piece))?;
-        }
-        Ok(())
-    }
-
-    /// Appends samples up to one that is not as nearly all are, which it returns.
-    #[inline(always)]
-    fn append_run(&mut self, samples: &mut impl Iterator<Item = (i64, f64)>, out: &mut Vec<u8>) -> Option<(i64, f64)> {
-        if self.num_samples() < 2 {
-            return samples.next();
-        }
-        let Self { mut t, mut delta, mut value, .. } = *self;
-        let (mut window, mut count) = (self.bits.beside.window(), self.num_samples());
-        let mut buffer = BulkBits::buffer();
-        let mut bits = BulkBits::new(&self.bits, &mut buffer);
-        let left = loop {
-            let Some((next_t, next)) = samples.next() else { break None };
-            let next_delta = next_t.wrapping_sub(t) as u64;
-            let dod = next_delta.wrapping_sub(delta) as i64;
-            if !(-8_191..=8_192).contains(&dod) || count == u16::MAX || !bits.has_room() {
-                rare();
-                break Some((next_t, next));
-            }
-            let front = select_unpredictable(dod == 0, 0, 0b10 << 14 | dod as u64 & 0x3fff);
-            let front_len = select_unpredictable(dod == 0, 1, 16);
-            let xor = value ^ next.to_bits();
-            let (prefix, changed, n) = window.bulk_field(xor, Prefix(0, 1), Prefix(0b10, 2), Prefix(0b11, 2));
-            bits.put_both((front << prefix.1 | prefix.0, front_len + prefix.1), (changed, n), &mut buffer);
-            (t, delta, value) = (next_t, next_delta, next.to_bits());
-            count += 1;
-        };
-        bits.finish(&buffer, &mut self.bits, out);
-        (self.t, self.delta, self.value) = (t, delta, value);
-        self.bits.beside = Count::new(count, window);
-        left
     }
 
     /// Writes a delta of deltas of more than 14 bits; returns the empty front that it leaves to the value.
@@ -550,26 +499,6 @@ mod tests {
             }
             assert_eq!(appender.to_bytes(), whole, "cut at {cut}");
         }
-    }
-
-    #[test]
-    fn appended_together_as_one_by_one() {
-        let mut seen = [0; 4];
-        crate::floats::random_runs(|samples, cuts| {
-            let mut one_by_one = XorAppender::new();
-            samples.iter().for_each(|&(t, v)| one_by_one.append(t, v).expect("there is room"));
-            let mut together = XorAppender::new();
-            for some in crate::floats::cut(samples, cuts) {
-                together.append_all(some.iter().copied()).expect("there is room");
-            }
-            assert_eq!(together.state(), one_by_one.state());
-            assert_eq!(together.to_bytes(), one_by_one.to_bytes());
-            crate::floats::count_kinds(samples, &mut seen);
-        });
-        assert!(seen.iter().all(|n| *n > 1_000), "kinds of samples: {seen:?}");
-        let mut appender = XorAppender::new();
-        let full = appender.append_all((0..70_000).map(|t| (t, 0.5 * (t % 7) as f64)));
-        assert_eq!((full, appender.state().num_samples()), (Err(ChunkFull { capacity: 65_535 }), 65_535));
     }
 
     #[test]

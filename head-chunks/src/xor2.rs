@@ -24,14 +24,13 @@
 //! pattern `100…0` is the negative end of the range, unlike in XOR chunks; start timestamps are varbit
 //! fields, where it is positive.
 
+mod bulk;
 mod visit;
-
-use core::hint::select_unpredictable;
 
 use tsdb_model::staleness::STALE_NAN_BITS;
 use tsdb_model::varint;
 
-use crate::bits::{BitReader, BulkBits, MAX_VARINT_BITS, PIECE, SplitBits, rare};
+use crate::bits::{BitReader, MAX_VARINT_BITS, PIECE, SplitBits};
 use crate::error::{ChunkFull, DecodeError, DecodeErrorKind};
 use crate::floats::{Count, FloatAppender, Floats, accessors, fill_columns};
 use crate::st::{self, FIRST_KNOWN, LAST_CHANGE_ON, StReader};
@@ -130,71 +129,6 @@ impl AppendState {
         self.put_start(st, emit);
         self.remember(t, delta, value, window);
         Ok(())
-    }
-
-    /// Appends samples (`st`, `t`, value) one behind the other: what [`AppendState::append`] does to each of them, in less time
-    /// as long as they have no start timestamps. Full pieces go to `out`.
-    ///
-    /// # Errors
-    /// [`ChunkFull`] at 65,535 samples; those before are appended.
-    #[inline]
-    pub fn append_all(
-        &mut self,
-        samples: impl IntoIterator<Item = (i64, i64, f64)>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ChunkFull> {
-        let mut samples = samples.into_iter();
-        while let Some((st, t, value)) = self.append_run(&mut samples, out) {
-            self.append(st, t, value, &mut |piece| out.extend_from_slice(&piece))?;
-        }
-        Ok(())
-    }
-
-    /// Appends samples up to one that is not as nearly all are, which it returns.
-    #[inline(always)]
-    fn append_run(
-        &mut self,
-        samples: &mut impl Iterator<Item = (i64, i64, f64)>,
-        out: &mut Vec<u8>,
-    ) -> Option<(i64, i64, f64)> {
-        // Where there are start timestamps, one is behind every sample; and no later than here they begin.
-        let end = if self.bits.flags() & LAST_CHANGE_ON == 0 { u16::from(LAST_CHANGE_ON) } else { 0 };
-        let (mut window, mut count) = (self.bits.beside.window(), self.num_samples());
-        if !(2..end).contains(&count) {
-            return samples.next();
-        }
-        let Self { mut t, mut delta, mut baseline, start, .. } = *self;
-        let mut buffer = BulkBits::buffer();
-        let mut bits = BulkBits::new(&self.bits, &mut buffer);
-        let left = loop {
-            let Some((st, next_t, next)) = samples.next() else { break None };
-            let next_delta = next_t.wrapping_sub(t) as u64;
-            let dod = next_delta.wrapping_sub(delta) as i64;
-            let common = (-4_096..=4_095).contains(&dod) && st == start && next.to_bits() != STALE_NAN_BITS;
-            if !common || count == end || !bits.has_room() {
-                rare();
-                break Some((st, next_t, next));
-            }
-            let regular = dod == 0;
-            let front = select_unpredictable(regular, 0, 0b110 << 13 | dod as u64 & 0x1fff);
-            let front_len = select_unpredictable(regular, 0, 16);
-            let reused = select_unpredictable(regular, BEHIND_NO_DOD.reused.0, BEHIND_DOD.reused.0);
-            let reused_len = select_unpredictable(regular, BEHIND_NO_DOD.reused.1, BEHIND_DOD.reused.1);
-            let fresh = select_unpredictable(regular, BEHIND_NO_DOD.fresh.0, BEHIND_DOD.fresh.0);
-            let (prefix, changed, n) = window.bulk_field(
-                baseline ^ next.to_bits(),
-                Prefix(0, 1),
-                Prefix(reused, reused_len),
-                Prefix(fresh, BEHIND_DOD.fresh.1),
-            );
-            bits.put_both((front << prefix.1 | prefix.0, front_len + prefix.1), (changed, n), &mut buffer);
-            (t, delta, baseline) = (next_t, next_delta, next.to_bits());
-            count += 1;
-        };
-        bits.finish(&buffer, &mut self.bits, out);
-        (self.t, self.delta, self.baseline) = (t, delta, baseline);
-        self.bits.beside = Count::new(count, window);
-        left
     }
 
     /// Writes a delta of deltas of more than 13 bits; returns the empty front that it leaves to the value.
@@ -603,28 +537,6 @@ mod tests {
             let t = 10_i64.wrapping_add(10_i64.wrapping_add(dod));
             round_trip(&[(0, 0, 1.0), (0, 10, 1.5), (3, t, 2.0), (4, t.wrapping_add(9), f64::NAN)]);
         }
-    }
-
-    #[test]
-    fn appended_together_as_one_by_one() {
-        let mut seen = [0; 4];
-        crate::floats::random_runs(|samples, cuts| {
-            // Most without start timestamps, some with one that changes, or that is the same all along.
-            let begin = usize::from(cuts[0]) * 3;
-            let with_start = |n: usize| if n < begin { 0 } else { i64::from(cuts[1] & 1) * (n / 30 + 1) as i64 };
-            let samples: Vec<_> = samples.iter().enumerate().map(|(n, &(t, v))| (with_start(n), t, v)).collect();
-            let mut one_by_one = Xor2Appender::new();
-            samples.iter().for_each(|&(st, t, v)| one_by_one.append(st, t, v).expect("there is room"));
-            let mut together = Xor2Appender::new();
-            for some in crate::floats::cut(&samples, cuts) {
-                together.append_all(some.iter().copied()).expect("there is room");
-            }
-            assert_eq!(together.state(), one_by_one.state());
-            assert_eq!(together.to_bytes(), one_by_one.to_bytes());
-            let floats: Vec<_> = samples.iter().map(|&(_, t, v)| (t, v)).collect();
-            crate::floats::count_kinds(&floats, &mut seen);
-        });
-        assert!(seen.iter().all(|n| *n > 1_000), "kinds of samples: {seen:?}");
     }
 
     #[test]
