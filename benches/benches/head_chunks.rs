@@ -6,7 +6,7 @@ use std::sync::Arc;
 use benches::chunks::{self, HISTOGRAMS_PER_CHUNK, PER_CHUNK};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use head_chunks::Encoding;
-use head_chunks::files::{ChunkFiles, NewChunk, Options};
+use head_chunks::files::{ChunkFiles, FilesError, NewChunk, Options};
 use head_chunks::histogram::{Appender, Coded, HistogramIter};
 use head_chunks::xor::{self, XorAppender, XorIter};
 use head_chunks::xor2::{Xor2Appender, Xor2Iter};
@@ -198,5 +198,46 @@ fn reading(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, floats, histograms, reading);
+/// What a map would save of going through a whole file, checksums included: `pread` in pieces on one thread and on all, and a
+/// map on one, opened anew each time.
+fn iterating(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fs = Arc::new(RealFs::new());
+    let open = || ChunkFiles::open(fs.clone(), dir.path(), Options::default()).expect("opens").0;
+    let data = chunks::float_chunks(Encoding::Xor, "counter", 1).swap_remove(0);
+    let count = (64 << 20) / (data.len() as u64 + 31);
+    let files = open();
+    let mut refs = (0..count).map(|n| {
+        let (series, encoding, data) = (SeriesRef(n + 1), Encoding::Xor, &data[..]);
+        files
+            .write(&NewChunk { series, mint: 0, maxt: 1, encoding, data, out_of_order: false })
+            .expect("written")
+            .offset
+    });
+    let (first, second) = (refs.next().expect("one"), refs.next().expect("two"));
+    let (stride, last) = ((second - first) as usize, refs.last().expect("many"));
+    files.close().expect("closed");
+    let mut group = c.benchmark_group("go through a chunk file");
+    group.throughput(Throughput::Elements(count)).sample_size(20);
+    let all = || {
+        let mut found = 0;
+        open().iterate::<FilesError>(|_| Ok(found += 1)).expect("sound");
+        assert_eq!(found, count);
+    };
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    group.bench_function("pread, one thread", |b| b.iter(|| one.install(all)));
+    group.bench_function("pread, all threads", |b| b.iter(all));
+    group.bench_function("map, one thread", |b| {
+        b.iter(|| {
+            let map = tsdb_vfs::Vfs::open_read(&*fs, &dir.path().join("000001")).expect("opens").map().expect("mapped");
+            for at in (first as usize..=last as usize).step_by(stride) {
+                let (record, sum) = map[at..at + stride].split_at(stride - 4);
+                assert_eq!(crc_fast::crc32_iscsi(record).to_be_bytes(), sum, "at {at}");
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, floats, histograms, reading, iterating);
 criterion_main!(benches);

@@ -16,7 +16,9 @@ use tsdb_model::SeriesRef;
 use tsdb_model::histogram::NativeHistogram;
 use tsdb_vfs::RealFs;
 
+use super::bare;
 use super::versus::{Arena, Contest, Cost};
+use crate::interop::Reference;
 use crate::interop::wire::{WireWriter, join};
 
 pub(super) const CONTESTS: &[Contest] = &[
@@ -266,32 +268,40 @@ fn files(arena: &mut Arena, write: bool) -> Result<()> {
         arena.reference.call("chunks.bench.files", args(true), &data)?;
         write_files(&ours, count, &data)?;
     }
-    arena.run(
-        "",
-        |reference| {
-            let answer = reference.call("chunks.bench.files", args(write), &data)?;
-            Cost::of(&answer, if write { count } else { answer.u64("chunks")? })
-        },
-        || {
-            if write {
-                if ours.exists() {
-                    std::fs::remove_dir_all(&ours)?;
-                }
-                return Cost::measure(count, || write_files(&ours, count, &data));
+    let reference = |reference: &mut Reference| {
+        let answer = reference.call("chunks.bench.files", args(write), &data)?;
+        Cost::of(&answer, if write { count } else { answer.u64("chunks")? })
+    };
+    arena.run("", reference, || {
+        if write {
+            if ours.exists() {
+                std::fs::remove_dir_all(&ours)?;
             }
-            let mut found = 0;
-            let cost = Cost::measure(count, || {
-                let (files, _) = ChunkFiles::open(Arc::new(RealFs::new()), &ours, Options::default())?;
-                files.iterate::<FilesError>(|_| {
-                    found += 1;
-                    Ok(())
-                })?;
-                Ok(files.close()?)
+            return Cost::measure(count, || write_files(&ours, count, &data));
+        }
+        let mut found = 0;
+        let cost = Cost::measure(count, || {
+            let (files, _) = ChunkFiles::open(Arc::new(RealFs::new()), &ours, Options::default())?;
+            files.iterate::<FilesError>(|_| {
+                found += 1;
+                Ok(())
             })?;
-            ensure!(found == count, "{found} chunks instead of {count}");
-            Ok(cost)
-        },
-    )
+            Ok(files.close()?)
+        })?;
+        ensure!(found == count, "{found} chunks instead of {count}");
+        Ok(cost)
+    })?;
+    if write {
+        // In pieces of the write buffer.
+        let bare = scratch.path().join("bare");
+        return arena.run("bare writes and a sync for ours: the floor", reference, || {
+            bare::writes(&bare, 4 << 20, 32, true, count)
+        });
+    }
+    let (files, threads) = ([ours.join("000001")], std::thread::available_parallelism()?.get());
+    arena.run("bare reads on all threads for ours: the floor", reference, || {
+        Cost::measure(count, || bare::reads(&files, threads))
+    })
 }
 
 fn write_files(dir: &Path, count: u64, data: &[u8]) -> Result<()> {

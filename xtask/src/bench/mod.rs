@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::sh;
 
+mod bare;
 mod head_chunks;
 mod publish;
 mod tsdb_head;

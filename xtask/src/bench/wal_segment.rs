@@ -1,8 +1,7 @@
 //! wal-segment beside `tsdb/wlog`.
 
 use std::hint::black_box;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::{Result, ensure};
@@ -15,6 +14,7 @@ use wal_segment::{
     layout::{self, SegmentRef},
 };
 
+use super::bare;
 use super::versus::{Arena, Contest, Cost};
 use crate::interop::wire;
 
@@ -167,14 +167,14 @@ fn read(arena: &mut Arena) -> Result<()> {
         )?;
         if codec == Compression::None {
             // The floor: the file's bytes in our pieces, and nobody who looks at them.
-            let segments = layout::segments(&fs(), &dir)?;
+            let paths = paths(&layout::segments(&fs(), &dir)?);
             arena.run(
                 "none, bare reads for ours: the floor",
                 |reference| {
                     let answer = reference.call("segment.bench_read", json!({ "dir": dir, "repeat": REPEAT }), &[])?;
                     Cost::of(&answer, units)
                 },
-                || Cost::measure(units, || (0..REPEAT).try_for_each(|_| bare_reads(&segments, 1))),
+                || Cost::measure(units, || (0..REPEAT).try_for_each(|_| bare::reads(&paths, 1))),
             )?;
         }
     }
@@ -213,8 +213,12 @@ fn append(arena: &mut Arena, len: usize, each: usize) -> Result<()> {
             });
             Cost::of(&reference.call("segment.bench_append", args, &payload)?, repeat as u64)
         },
-        || bare_writes(&bare, framed, repeat),
+        || bare::writes(&bare, framed, repeat, false, repeat as u64),
     )
+}
+
+fn paths(segments: &[SegmentRef]) -> Vec<PathBuf> {
+    segments.iter().map(|segment| segment.path.clone()).collect()
 }
 
 /// Blocks of pages on two threads; what stands for the reference is our own on one.
@@ -252,36 +256,9 @@ fn read_on_two(arena: &mut Arena) -> Result<()> {
         };
         arena.run(&codec.to_string(), |_| on(1), || on(2))?;
         if codec == Compression::None {
-            let bare = |threads| Cost::measure(units, || bare_reads(&segments, threads));
+            let paths = paths(&segments);
+            let bare = |threads| Cost::measure(units, || bare::reads(&paths, threads));
             arena.run("none, bare reads for both: the floor", |_| bare(1), || bare(2))?;
-        }
-    }
-    Ok(())
-}
-
-/// What the operating system takes to hand over these files, in pieces as our readers want them, to so many threads.
-fn bare_reads(segments: &[SegmentRef], threads: usize) -> Result<()> {
-    const PIECE: u64 = 256 << 10;
-    for segment in segments {
-        let file = RealFs::new().open_read(&segment.path)?;
-        let (len, next) = (file.len()?, AtomicU64::new(0));
-        let read = || -> std::io::Result<()> {
-            let mut piece = vec![0; PIECE as usize];
-            loop {
-                let at = next.fetch_add(PIECE, Relaxed);
-                if at >= len {
-                    return Ok(());
-                }
-                file.read_full_at(&mut piece, at)?;
-                black_box(&piece);
-            }
-        };
-        match threads {
-            1 => read()?,
-            _ => std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
-                handles.into_iter().try_for_each(|handle| handle.join().expect("no reader panics"))
-            })?,
         }
     }
     Ok(())
@@ -342,28 +319,6 @@ fn on_threads(threads: usize, commits: usize, commit: impl Fn() -> Result<()> + 
             handles.into_iter().try_for_each(|handle| handle.join().expect("no committer panics"))
         })
     })
-}
-
-/// What the operating system takes for so many bytes, in as many calls, with space reserved as our log does it: nothing
-/// that writes them before it returns can be faster.
-fn bare_writes(path: &Path, len: usize, repeat: usize) -> Result<Cost> {
-    const AHEAD: u64 = 8 << 20;
-    let bytes = vec![7; len];
-    let file = RealFs::new().create_new(path)?;
-    let cost = Cost::measure(repeat as u64, || {
-        let (mut at, mut reserved) = (0, 0);
-        for _ in 0..repeat {
-            if at + len as u64 > reserved {
-                file.reserve(reserved, AHEAD)?;
-                reserved += AHEAD;
-            }
-            file.write_all_at(&bytes, at)?;
-            at += len as u64;
-        }
-        Ok(())
-    })?;
-    std::fs::remove_file(path)?;
-    Ok(cost)
 }
 
 fn append_ours(dir: &Path, codec: Compression, records: &[Vec<u8>], each: usize, repeat: usize) -> Result<Cost> {
