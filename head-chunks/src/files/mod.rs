@@ -338,6 +338,12 @@ impl ChunkFiles {
         self.shared.writer.lock().flush(&self.shared)
     }
 
+    /// Gives back what the write buffer has room for and does not hold, up to [`Options::write_buffer`] bytes: after a time
+    /// of much writing, when little is expected. It grows again with what is written.
+    pub fn trim(&self) {
+        self.shared.tail.write().bytes.shrink_to_fit();
+    }
+
     /// Makes everything that was written durable.
     ///
     /// # Errors

@@ -278,7 +278,9 @@ impl Replay<'_> {
         self.shared.time.clamp_to_valid();
         let collected = self.shared.collect_garbage(self.shared.time.min());
         self.report.empty_series = collected.series as u64;
+        // What a replay wants of memory for a while, a head does not want for hours.
         self.shared.index.write().settle();
+        self.shared.chunks.trim();
         Ok(())
     }
 
