@@ -1,5 +1,6 @@
 //! Our head under load: `bench.ingest` and `bench.replay`, as `interop/bench_head.go` has them for the reference's.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,8 @@ struct Replay {
     log_only: bool,
 }
 
-/// Opens a directory as a starting server does. The directory stays as it is: a copy is opened, made before the clock runs.
+/// Opens a directory as a starting server does. The directory stays as it is: a copy is opened, made before the clock runs,
+/// and on the disk by then, as that is which the reference reads: else our opening would wait for the copy's writing.
 /// Chunks that are full after replay are written out within the measured time, since the reference does that too.
 pub(super) fn replay(header: &Value) -> Answered {
     let args = Replay::deserialize(header)?;
@@ -225,7 +227,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target)?;
+            std::fs::copy(entry.path(), &target)?;
+            File::open(&target)?.sync_all()?;
         }
     }
     Ok(())
