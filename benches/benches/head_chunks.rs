@@ -221,7 +221,11 @@ fn iterating(c: &mut Criterion) {
     group.throughput(Throughput::Elements(count)).sample_size(20);
     let all = || {
         let mut found = 0;
-        open().iterate::<FilesError>(|_| Ok(found += 1)).expect("sound");
+        let count_one = |_: &_| {
+            found += 1;
+            Ok::<_, FilesError>(())
+        };
+        open().iterate(count_one).expect("sound");
         assert_eq!(found, count);
     };
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
