@@ -3,7 +3,7 @@
 use core::array::from_mut;
 use core::hint::select_unpredictable;
 
-use crate::bits::{BitReader, BitStream, LoopReader, PEEK_BITS, STREAM_BITS, rare};
+use crate::bits::{BitReader, BitStream, LoopReader, MOST_AT_ONCE, PEEK_BITS, STREAM_BITS, rare};
 use crate::error::{DecodeError, DecodeErrorKind};
 
 /// Five bits of leading zeros and six of significant bits.
@@ -72,26 +72,6 @@ impl Window {
         [(front.0 << prefix.1 | prefix.0, front.1 + prefix.1), (xor >> trailing, 64 - shift)]
     }
 
-    /// As [`Window::field`] without a front, and of nothing but `same` if `xor` is 0: without a branch on what the value is.
-    /// The prefix, how many bits that has, the significant bits, and how many those are.
-    #[inline(always)]
-    pub(crate) fn bulk_field(&mut self, xor: u64, same: Prefix, reused: Prefix, fresh: Prefix) -> (Prefix, u64, u32) {
-        let (leading, own_trailing) = ((xor | 1).leading_zeros().min(31), (xor | 1 << 63).trailing_zeros());
-        let (old_shift, old_trailing) = (self.shift(), self.trailing());
-        let own_shift = leading + own_trailing;
-        let covered = leading + old_trailing >= old_shift && own_trailing >= old_trailing;
-        let fields = u64::from(leading << 6 | 64u32.wrapping_sub(own_shift) & 63);
-        let changed = xor != 0;
-        let shift = select_unpredictable(covered, old_shift, own_shift);
-        let trailing = select_unpredictable(covered, old_trailing, own_trailing);
-        let prefix = select_unpredictable(covered, reused.0, fresh.0 << WINDOW_BITS | fields);
-        let prefix_len = select_unpredictable(covered, reused.1, fresh.1 + WINDOW_BITS);
-        self.0 = select_unpredictable(changed, (shift << 8 | trailing) as u16, self.0);
-        let prefix =
-            Prefix(select_unpredictable(changed, prefix, same.0), select_unpredictable(changed, prefix_len, same.1));
-        (prefix, xor >> (trailing & 63), select_unpredictable(changed, 64u32.wrapping_sub(shift), 0))
-    }
-
     /// Gorilla's field: 0, or 10 and the bits in this window, or 11 and a new window.
     #[inline(always)]
     pub(crate) fn xor_field(&mut self, xor: u64) -> [(u64, u32); 2] {
@@ -116,9 +96,14 @@ impl Window {
     /// Asked of a mask: most differences do, and counting their zeros takes longer.
     #[inline(always)]
     fn covers(self, xor: u64) -> bool {
+        let leading = self.shift() - self.trailing();
+        (leading < u64::BITS) & (xor & !self.inside() == 0)
+    }
+
+    #[inline(always)]
+    fn inside(self) -> u64 {
         let (leading, trailing) = (self.shift() - self.trailing(), self.trailing());
-        let inside = u64::MAX.wrapping_shr(leading) & u64::MAX.wrapping_shl(trailing);
-        (leading < u64::BITS) & (xor & !inside == 0)
+        u64::MAX.wrapping_shr(leading) & u64::MAX.wrapping_shl(trailing)
     }
 
     /// The window of a difference that is not 0.
@@ -127,6 +112,61 @@ impl Window {
         // Leading zeros are capped at 31 because they are stored in five bits.
         let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
         Self::new(leading + trailing, trailing)
+    }
+}
+
+/// A [`Window`] as a loop of appends needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BulkWindow {
+    window: Window,
+    /// What a difference must not have to go in with all that is before it in one step.
+    outside: u64,
+    trailing: u32,
+    /// Significant bits.
+    pub(crate) len: u32,
+}
+
+impl BulkWindow {
+    /// Significant bits that fit a step behind what else a sample has.
+    const NARROW: u32 = MOST_AT_ONCE - 18;
+
+    #[inline(always)]
+    pub(crate) fn new(window: Window) -> Self {
+        let len = 64_u32.saturating_sub(window.shift());
+        let outside = if (1..=Self::NARROW).contains(&len) { !window.inside() } else { u64::MAX };
+        Self { window, outside, trailing: window.trailing(), len }
+    }
+
+    #[inline(always)]
+    pub(crate) fn window(self) -> Window {
+        self.window
+    }
+
+    /// Whether a difference is 0, or lies in this window and that is narrow.
+    #[inline(always)]
+    pub(crate) fn covers_narrow(&self, xor: u64) -> bool {
+        xor & self.outside == 0
+    }
+
+    /// Whether a difference that is not 0 lies in this window.
+    #[inline(always)]
+    pub(crate) fn covers(&self, xor: u64) -> bool {
+        self.window.covers(xor)
+    }
+
+    /// The bits of a difference that are significant in this window.
+    #[inline(always)]
+    pub(crate) fn significant(&self, xor: u64) -> u64 {
+        xor >> (self.trailing & 63)
+    }
+
+    /// Becomes the window of a difference that is not 0, and says which field tells so, `prefix` in front.
+    #[inline(always)]
+    pub(crate) fn renew(&mut self, xor: u64, prefix: Prefix) -> (u64, u32) {
+        let window = Window::of(xor);
+        *self = Self::new(window);
+        let fields = u64::from((window.shift() - window.trailing()) << 6 | self.len & 63);
+        (prefix.0 << WINDOW_BITS | fields, prefix.1 + WINDOW_BITS)
     }
 }
 

@@ -5,7 +5,7 @@ mod reader;
 mod split;
 mod stream;
 
-pub(crate) use bulk::BulkBits;
+pub(crate) use bulk::{BulkBits, MOST_AT_ONCE};
 pub(crate) use reader::{BitReader, LoopReader, MAX_VARINT_BITS, PEEK_BITS, rare};
 pub use split::PIECE;
 pub(crate) use split::SplitBits;

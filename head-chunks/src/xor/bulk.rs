@@ -7,7 +7,10 @@ use super::AppendState;
 use crate::bits::{BulkBits, rare};
 use crate::error::ChunkFull;
 use crate::floats::Count;
-use crate::window::Prefix;
+use crate::window::{BulkWindow, Prefix};
+
+/// The most that a sample takes here: a delta of deltas, a window and all bits of a value.
+const MOST_BITS: u32 = 16 + 2 + 11 + 64;
 
 impl AppendState {
     /// Appends samples one behind the other: what [`AppendState::append`] does to each of them, in less time. Full pieces go
@@ -35,28 +38,41 @@ impl AppendState {
             return samples.next();
         }
         let Self { mut t, mut delta, mut value, .. } = *self;
-        let (mut window, mut count) = (self.bits.beside.window(), self.num_samples());
+        let (mut window, mut count) = (BulkWindow::new(self.bits.beside.window()), self.num_samples());
         let mut buffer = BulkBits::buffer();
         let mut bits = BulkBits::new(&self.bits, &mut buffer);
         let left = loop {
             let Some((next_t, next)) = samples.next() else { break None };
             let next_delta = next_t.wrapping_sub(t) as u64;
             let dod = next_delta.wrapping_sub(delta) as i64;
-            if !(-8_191..=8_192).contains(&dod) || count == u16::MAX || !bits.has_room() {
+            if !(-8_191..=8_192).contains(&dod) || count == u16::MAX || !bits.has_room(MOST_BITS) {
                 rare();
                 break Some((next_t, next));
             }
+            // Whether a scrape came late is not to be predicted.
             let front = select_unpredictable(dod == 0, 0, 0b10 << 14 | dod as u64 & 0x3fff);
             let front_len = select_unpredictable(dod == 0, 1, 16);
             let xor = value ^ next.to_bits();
-            let (prefix, changed, n) = window.bulk_field(xor, Prefix(0, 1), Prefix(0b10, 2), Prefix(0b11, 2));
-            bits.put_both((front << prefix.1 | prefix.0, front_len + prefix.1), (changed, n), &mut buffer);
+            bits.push(front, front_len);
+            if window.covers_narrow(xor) {
+                let field = 0b10_u64.wrapping_shl(window.len) | window.significant(xor);
+                bits.push(select_unpredictable(xor == 0, 0, field), select_unpredictable(xor == 0, 1, 2 + window.len));
+                bits.store(&mut buffer);
+            } else if window.covers(xor) {
+                bits.push(0b10, 2);
+                bits.put_long(window.significant(xor), window.len, &mut buffer);
+            } else {
+                let (field, len) = window.renew(xor, Prefix(0b11, 2));
+                bits.push(field, len);
+                bits.store(&mut buffer);
+                bits.put_long(window.significant(xor), window.len, &mut buffer);
+            }
             (t, delta, value) = (next_t, next_delta, next.to_bits());
             count += 1;
         };
         bits.finish(&buffer, &mut self.bits, out);
         (self.t, self.delta, self.value) = (t, delta, value);
-        self.bits.beside = Count::new(count, window);
+        self.bits.beside = Count::new(count, window.window());
         left
     }
 }
@@ -68,7 +84,7 @@ mod tests {
 
     #[test]
     fn appended_together_as_one_by_one() {
-        let mut seen = [0; 4];
+        let mut seen = [0; 5];
         crate::floats::random_runs(|samples, cuts| {
             let mut one_by_one = XorAppender::new();
             samples.iter().for_each(|&(t, v)| one_by_one.append(t, v).expect("there is room"));

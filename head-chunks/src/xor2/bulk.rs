@@ -8,7 +8,10 @@ use super::{AppendState, BEHIND_DOD, BEHIND_NO_DOD, LAST_CHANGE_ON};
 use crate::bits::{BulkBits, rare};
 use crate::error::ChunkFull;
 use crate::floats::Count;
-use crate::window::Prefix;
+use crate::window::BulkWindow;
+
+/// The most that a sample takes here: a delta of deltas, a window and all bits of a value.
+const MOST_BITS: u32 = 16 + 3 + 11 + 64;
 
 impl AppendState {
     /// Appends samples (`st`, `t`, value) one behind the other: what [`AppendState::append`] does to each of them, in less time
@@ -38,11 +41,12 @@ impl AppendState {
     ) -> Option<(i64, i64, f64)> {
         // Where there are start timestamps, one is behind every sample; and no later than here they begin.
         let end = if self.bits.flags() & LAST_CHANGE_ON == 0 { u16::from(LAST_CHANGE_ON) } else { 0 };
-        let (mut window, mut count) = (self.bits.beside.window(), self.num_samples());
+        let (window, mut count) = (self.bits.beside.window(), self.num_samples());
         if !(2..end).contains(&count) {
             return samples.next();
         }
         let Self { mut t, mut delta, mut baseline, start, .. } = *self;
+        let mut window = BulkWindow::new(window);
         let mut buffer = BulkBits::buffer();
         let mut bits = BulkBits::new(&self.bits, &mut buffer);
         let left = loop {
@@ -50,29 +54,38 @@ impl AppendState {
             let next_delta = next_t.wrapping_sub(t) as u64;
             let dod = next_delta.wrapping_sub(delta) as i64;
             let common = (-4_096..=4_095).contains(&dod) && st == start && next.to_bits() != STALE_NAN_BITS;
-            if !common || count == end || !bits.has_room() {
+            if !common || count == end || !bits.has_room(MOST_BITS) {
                 rare();
                 break Some((st, next_t, next));
             }
+            // Whether a scrape came late is not to be predicted.
             let regular = dod == 0;
             let front = select_unpredictable(regular, 0, 0b110 << 13 | dod as u64 & 0x1fff);
-            let front_len = select_unpredictable(regular, 0, 16);
+            bits.push(front, select_unpredictable(regular, 0, 16));
+            let xor = baseline ^ next.to_bits();
             let reused = select_unpredictable(regular, BEHIND_NO_DOD.reused.0, BEHIND_DOD.reused.0);
             let reused_len = select_unpredictable(regular, BEHIND_NO_DOD.reused.1, BEHIND_DOD.reused.1);
-            let fresh = select_unpredictable(regular, BEHIND_NO_DOD.fresh.0, BEHIND_DOD.fresh.0);
-            let (prefix, changed, n) = window.bulk_field(
-                baseline ^ next.to_bits(),
-                Prefix(0, 1),
-                Prefix(reused, reused_len),
-                Prefix(fresh, BEHIND_DOD.fresh.1),
-            );
-            bits.put_both((front << prefix.1 | prefix.0, front_len + prefix.1), (changed, n), &mut buffer);
+            if window.covers_narrow(xor) {
+                let field = reused.wrapping_shl(window.len) | window.significant(xor);
+                let len = reused_len + window.len;
+                bits.push(select_unpredictable(xor == 0, 0, field), select_unpredictable(xor == 0, 1, len));
+                bits.store(&mut buffer);
+            } else if window.covers(xor) {
+                bits.push(reused, reused_len);
+                bits.put_long(window.significant(xor), window.len, &mut buffer);
+            } else {
+                let fresh = if regular { BEHIND_NO_DOD.fresh } else { BEHIND_DOD.fresh };
+                let (field, len) = window.renew(xor, fresh);
+                bits.push(field, len);
+                bits.store(&mut buffer);
+                bits.put_long(window.significant(xor), window.len, &mut buffer);
+            }
             (t, delta, baseline) = (next_t, next_delta, next.to_bits());
             count += 1;
         };
         bits.finish(&buffer, &mut self.bits, out);
         (self.t, self.delta, self.baseline) = (t, delta, baseline);
-        self.bits.beside = Count::new(count, window);
+        self.bits.beside = Count::new(count, window.window());
         left
     }
 }
@@ -83,7 +96,7 @@ mod tests {
 
     #[test]
     fn appended_together_as_one_by_one() {
-        let mut seen = [0; 4];
+        let mut seen = [0; 5];
         crate::floats::random_runs(|samples, cuts| {
             // Most without start timestamps, some with one that changes, or that is the same all along.
             let begin = usize::from(cuts[0]) * 3;

@@ -219,14 +219,16 @@ fn append_all(encoding: Encoding, run: &[Step]) -> Result<(Vec<Outcome>, Vec<Vec
             run,
             XorAppender::default,
             XorAppender::resume,
-            |appender, step, v| appender.append(step.t, v),
+            |appender, &(_, t, v)| appender.append(t, v),
+            |appender, all| appender.append_all(all.iter().map(|&(_, t, v)| (t, v))),
             XorAppender::to_bytes,
         ),
         Encoding::Xor2 => append_floats(
             run,
             Xor2Appender::default,
             Xor2Appender::resume,
-            |appender, step, v| appender.append(step.st, step.t, v),
+            |appender, &(st, t, v)| appender.append(st, t, v),
+            |appender, all| appender.append_all(all.iter().copied()),
             Xor2Appender::to_bytes,
         ),
         Encoding::Histogram | Encoding::HistogramSt => append_histograms::<i64>(encoding, run, |value| match value {
@@ -242,24 +244,44 @@ fn append_all(encoding: Encoding, run: &[Step]) -> Result<(Vec<Outcome>, Vec<Vec
     }
 }
 
-fn append_floats<A>(
+/// Start timestamp, time and value.
+type Sample = (i64, i64, f64);
+
+/// Sample by sample, and all of them together that come before the chunk ends or is reopened: the bytes have to be the same.
+fn append_floats<A: Clone>(
     run: &[Step],
     new: fn() -> A,
     resume: fn(&[u8]) -> Result<A, head_chunks::DecodeError>,
-    append: fn(&mut A, &Step, f64) -> Result<(), head_chunks::ChunkFull>,
+    append: fn(&mut A, &Sample) -> Result<(), head_chunks::ChunkFull>,
+    append_together: fn(&mut A, &[Sample]) -> Result<(), head_chunks::ChunkFull>,
     bytes: fn(&A) -> Vec<u8>,
 ) -> Result<(Vec<Outcome>, Vec<Vec<u8>>)> {
-    let (mut appender, mut chunks) = (new(), Vec::new());
+    let mut chunks = Vec::new();
+    let (mut appender, mut together, mut pending) = (new(), new(), Vec::new());
+    let finish = |appender: &A, together: &mut A, pending: &mut Vec<Sample>| -> Result<Vec<u8>> {
+        append_together(together, pending)?;
+        pending.clear();
+        let bytes_of_both = (bytes(appender), bytes(together));
+        ensure!(bytes_of_both.0 == bytes_of_both.1, "appended together, not what appended one by one is");
+        Ok(bytes_of_both.0)
+    };
     for step in run {
         match step.action {
-            Action::Reopen => appender = resume(&bytes(&appender))?,
-            Action::Next => chunks.push(bytes(&std::mem::replace(&mut appender, new()))),
+            Action::Reopen => {
+                appender = resume(&finish(&appender, &mut together, &mut pending)?)?;
+                together = appender.clone();
+            }
+            Action::Next => {
+                chunks.push(finish(&appender, &mut together, &mut pending)?);
+                (appender, together) = (new(), new());
+            }
             Action::Append | Action::AppendOnly => {}
         }
         let Value::Float(v) = step.value else { unreachable!("floats only") };
-        append(&mut appender, step, v)?;
+        append(&mut appender, &(step.st, step.t, v))?;
+        pending.push((step.st, step.t, v));
     }
-    chunks.push(bytes(&appender));
+    chunks.push(finish(&appender, &mut together, &mut pending)?);
     Ok((vec![Outcome::InPlace; run.len()], chunks))
 }
 
