@@ -45,6 +45,9 @@ const MOST_LABELS: usize = 1 << 19;
 /// Series that are put together at once.
 const ROWS: usize = 256;
 
+/// Labels that are [expected](Dictionary::expect) at once.
+const EXPECTED: usize = 64;
+
 /// The labels of some series as numbers.
 struct Composed {
     bytes: Vec<u8>,
@@ -163,12 +166,15 @@ impl LabelIndex {
         }
         let values: Vec<AtomicU32> = new.labels.iter().map(|_| AtomicU32::new(0)).collect();
         self.columns(&columns).try_for_each(|(dictionary, column)| {
-            for &(at, _) in &column.cells {
-                let Label { value, hash, .. } = new.labels[at as usize];
-                let before = dictionary.len();
-                let id = dictionary.intern_hashed(value, hash).map_err(|_| IndexFull)?;
-                let fresh = if dictionary.len() > before { FRESH } else { 0 };
-                values[at as usize].store(id | fresh, Relaxed);
+            for cells in column.cells.chunks(EXPECTED) {
+                dictionary.expect(cells.iter().map(|&(at, _)| new.labels[at as usize].hash));
+                for &(at, _) in cells {
+                    let Label { value, hash, .. } = new.labels[at as usize];
+                    let before = dictionary.len();
+                    let id = dictionary.intern_hashed(value, hash).map_err(|_| IndexFull)?;
+                    let fresh = if dictionary.len() > before { FRESH } else { 0 };
+                    values[at as usize].store(id | fresh, Relaxed);
+                }
             }
             Ok(())
         })?;
@@ -182,6 +188,7 @@ impl LabelIndex {
         let mut found = Vec::with_capacity(new.series.len());
         let mut series = new.series.iter();
         for Composed { bytes, rows } in &composed {
+            super::touch(&self.known, rows.iter().map(|row| row.hash));
             let mut rest = &bytes[..];
             for (row, &(series, _)) in rows.iter().zip(series.by_ref()) {
                 let ids;

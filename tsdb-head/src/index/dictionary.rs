@@ -61,6 +61,11 @@ impl Dictionary {
         self.intern_hashed(value, hash_bytes(value))
     }
 
+    /// Values with these hashes are interned next.
+    pub(crate) fn expect(&self, hashes: impl Iterator<Item = u64>) {
+        super::touch(&self.table, hashes);
+    }
+
     /// As [`Dictionary::intern`] for who knows `hash`, that of `value`.
     pub(crate) fn intern_hashed(&mut self, value: &[u8], hash: u64) -> Result<u32, TextFull> {
         if let Some(id) = self.last
@@ -80,7 +85,7 @@ impl Dictionary {
         varint::put_uvarint(&mut self.text, value.len() as u64);
         self.text.extend_from_slice(value);
         let symbol = Symbol { offset, postings: PostingsHead::EMPTY };
-        let id = match self.free.pop() {
+        let new = match self.free.pop() {
             Some(id) => {
                 self.symbols[id as usize] = symbol;
                 id
@@ -93,10 +98,17 @@ impl Dictionary {
                 (self.symbols.len() - 1) as u32
             }
         };
+        super::make_room(&mut self.table, |table| {
+            for (id, symbol) in (0..).zip(&self.symbols) {
+                if symbol.offset != FREED && id != new {
+                    table.insert_unique(hash_bytes(text_at(&self.text, symbol.offset)), id, |_| 0);
+                }
+            }
+        });
         let Self { table, symbols, text, .. } = self;
-        table.insert_unique(hash, id, |&other| hash_bytes(text_at(text, symbols[other as usize].offset)));
-        self.last = Some(id);
-        Ok(id)
+        table.insert_unique(hash, new, |&other| hash_bytes(text_at(text, symbols[other as usize].offset)));
+        self.last = Some(new);
+        Ok(new)
     }
 
     /// The bytes of a value; the id must be in use.

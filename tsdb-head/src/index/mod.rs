@@ -13,6 +13,7 @@ mod rank;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 
 use hashbrown::HashTable;
 use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
@@ -144,8 +145,19 @@ impl LabelIndex {
         self.pages.entry(series >> 8).or_default().insert(series as u8, ids);
         let Self { known, known_wide, pages, .. } = self;
         match u32::try_from(series) {
-            Ok(series) => {
-                known.insert_unique(hash, series, |&other| hash_bytes(ids_in(pages, other.into())));
+            Ok(narrow) => {
+                make_room(known, |known| {
+                    for (&number, page) in &*pages {
+                        for (low, ids) in page.iter() {
+                            if let Ok(other) = u32::try_from(number << 8 | u64::from(low))
+                                && other != narrow
+                            {
+                                known.insert_unique(hash_bytes(ids), other, |_| 0);
+                            }
+                        }
+                    }
+                });
+                known.insert_unique(hash, narrow, |&other| hash_bytes(ids_in(pages, other.into())));
             }
             Err(_) => {
                 known_wide.insert_unique(hash, series, |&other| hash_bytes(ids_in(pages, other)));
@@ -301,6 +313,33 @@ impl LabelIndex {
             self.pages.values().map(LabelPage::bytes).sum::<usize>() + self.pages.capacity() * 8 / 7 * page_slot;
         bytes.series_table = self.known.allocation_size() + self.known_wide.allocation_size();
         bytes
+    }
+}
+
+/// Before an entry is added to a table that is full: a larger one, in which `fill` puts all there are. It goes through them
+/// in the order in which their bytes lie in memory, where the table's own growing would jump to the bytes of each.
+fn make_room(table: &mut HashTable<u32>, fill: impl FnOnce(&mut HashTable<u32>)) {
+    const WORTH_IT: usize = 1 << 10;
+    if table.len() < table.capacity() || table.len() < WORTH_IT {
+        return;
+    }
+    // Twice as large, unless much of it is what was removed.
+    let mut larger = HashTable::with_capacity(table.len() * 3 / 2);
+    fill(&mut larger);
+    debug_assert_eq!(larger.len(), table.len());
+    *table = larger;
+}
+
+/// Has the lines of a table fetched that entries with these hashes are in, or will be: all at once, where entering one after
+/// the other waits for the lines of each.
+fn touch(table: &HashTable<u32>, hashes: impl Iterator<Item = u64>) {
+    // Smaller ones are in a cache that is near.
+    const WORTH_IT: usize = 1 << 14;
+    if table.len() < WORTH_IT {
+        return;
+    }
+    for hash in hashes {
+        black_box(table.find(hash, |&other| black_box(other) == u32::MAX));
     }
 }
 

@@ -34,9 +34,19 @@ impl LabelPage {
     }
 
     pub(crate) fn get(&self, low: u8) -> Option<&[u8]> {
-        let at = &self.bytes[self.offsets[self.rank.row(low)?] as usize..];
-        let (len, n) = varint::uvarint(at).ok()?;
-        Some(&at[n..n + len as usize])
+        Some(self.at(self.offsets[self.rank.row(low)?]))
+    }
+
+    /// The series in order of their refs: low bytes and label bytes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.rank.iter().zip(&self.offsets).map(|(low, &offset)| (low, self.at(offset)))
+    }
+
+    fn at(&self, offset: u32) -> &[u8] {
+        let at = &self.bytes[offset as usize..];
+        // Written by `insert` alone, so it decodes.
+        let (len, n) = varint::uvarint(at).unwrap_or_default();
+        &at[n..n + len as usize]
     }
 
     /// Removes one series; true when none is left.

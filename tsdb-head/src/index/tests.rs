@@ -190,3 +190,35 @@ fn too_many_labels_are_not_taken_at_once() {
     assert!(!labels.push(3, LabelPairs::from_packed(&packed[..2]).unwrap()));
     assert_eq!(labels.len(), 2);
 }
+
+#[test]
+fn tables_grow_with_all_that_is_in_them() {
+    let mut index = LabelIndex::default();
+    let mut rng = SmallRng::seed_from_u64(5);
+    let (mut ids, mut live, mut removed) = (Vec::new(), BTreeMap::new(), 0);
+    for round in 0..24 {
+        let sets: Vec<(u64, Labels)> = (round * 2_000 + 1..(round + 1) * 2_000)
+            .map(|n| (n, labels(&[("__name__", format!("m{}", n % 7)), ("pod", format!("pod-{n}"))])))
+            .collect();
+        if round % 2 == 0 {
+            let mut new = NewLabels::with_capacity(sets.len());
+            assert!(sets.iter().all(|(series, set)| new.push(*series, set.pairs())));
+            assert!(index.insert_all(&new).unwrap().iter().all(|found| *found == Found::New));
+        } else {
+            for (series, set) in &sets {
+                assert_eq!(index.get_or_insert(*series, set.pairs(), &mut ids), Ok(Found::New));
+            }
+        }
+        live.extend(sets);
+        let gone: Vec<u64> = live.keys().copied().filter(|_| rng.random_bool(0.1)).collect();
+        index.remove(&gone);
+        removed += gone.len();
+        gone.iter().for_each(|series| drop(live.remove(series)));
+    }
+    println!("{} live, {removed} removed", live.len());
+    assert!(live.len() > 1 << 14 && removed > 10_000);
+    assert_eq!(index.len(), live.len());
+    for (&series, set) in &live {
+        assert_eq!(index.find(set.pairs(), &mut ids), Some(series));
+    }
+}
