@@ -162,7 +162,7 @@ impl Shared {
                 let mut data = cell.data.lock();
                 for &series in group {
                     let low = series as u8;
-                    if data.row(low).is_some_and(|row| data.is_unused(row)) && data.remove(low) {
+                    if data.row(low).is_some_and(|row| data.is_unused(row, low)) && data.remove(low) {
                         gone.push(series);
                     }
                 }

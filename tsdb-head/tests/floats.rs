@@ -177,3 +177,67 @@ fn the_log_fills_the_hole_that_a_damaged_chunk_leaves() {
         head.close().unwrap();
     }
 }
+
+/// Many at once are taken and refused as one by one, whatever is known of their series without a look at them.
+#[test]
+fn many_at_once_are_taken_as_one_by_one() {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    let seed = 17;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let heads = [open(dirs[0].path()).0, open(dirs[1].path()).0];
+    let series: Vec<SeriesRef> = heads.each_ref().map(|head| {
+        let mut app = head.appender();
+        let refs = (0..300).map(|i| app.append(None, &labels(i), 1_000_000, 0.0).unwrap()).collect::<Vec<_>>();
+        app.commit().unwrap();
+        refs
+    })[0]
+        .clone();
+    let (mut now, mut taken, mut late, mut twice, mut left, mut rolled) = (1_000_000, 0, 0, 0, 0, 0);
+    for _ in 0..400 {
+        now += rng.random_range(0..3);
+        let from = rng.random_range(0..series.len());
+        let samples: Vec<wal_format::Sample> = (from..series.len().min(from + rng.random_range(1..120)))
+            .map(|i| {
+                let t = if rng.random_bool(0.1) { now - rng.random_range(0..5) } else { now };
+                wal_format::Sample { series: series[i], t, v: f64::from(rng.random_range(0..2)), st: 0 }
+            })
+            .collect();
+        // The same ones again and again: more of a series than a byte counts.
+        let repeats = if rng.random_bool(0.02) { 300 } else { 1 };
+        let mut apps = heads.each_ref().map(tsdb_head::Head::appender);
+        let mut refused: [Vec<(usize, AppendError)>; 2] = Default::default();
+        for _ in 0..repeats {
+            apps[0].append_many(&samples, |i, error| refused[0].push((i, error)));
+            for (i, sample) in samples.iter().enumerate() {
+                if let Err(error) = apps[1].append(Some(sample.series), &Labels::empty(), sample.t, sample.v) {
+                    refused[1].push((i, error));
+                }
+            }
+        }
+        assert_eq!(refused[0], refused[1], "seed {seed}");
+        late += refused[0].iter().filter(|(_, error)| *error == AppendError::OutOfOrder).count();
+        twice += refused[0].iter().filter(|(_, error)| matches!(error, AppendError::Duplicate { .. })).count();
+        if rng.random_bool(0.2) {
+            rolled += 1;
+            apps.into_iter().for_each(tsdb_head::Appender::rollback);
+            continue;
+        }
+        let done = apps.map(|app| app.commit().unwrap());
+        assert_eq!(done[0], done[1], "seed {seed}");
+        (taken, left) = (taken + done[0].appended, left + done[0].left_out);
+    }
+    println!("seed {seed}: {taken} taken, {late} late, {twice} twice, {left} left out, {rolled} rolled back");
+    assert!(taken > 5_000 && late > 500 && twice > 500 && left > 1_000 && rolled > 40);
+    assert_eq!(dump(&heads[0]), dump(&heads[1]));
+    // Nobody holds anything any more, so all of it can go; a series of which somebody holds a sample stays.
+    let [many, _] = &heads;
+    let mut app = many.appender();
+    app.append_many(&[wal_format::Sample { series: series[7], t: now + 10, v: 1.0, st: 0 }], |_, error| {
+        panic!("{error}")
+    });
+    many.truncate(now + 5).unwrap();
+    assert_eq!(many.series_count(), 1);
+    app.commit().unwrap();
+    assert_eq!(many.select(&[], 0, i64::MAX).count(), 1);
+}

@@ -94,12 +94,10 @@ impl Appender {
                         push_stale(batch, sample.series, sample.st, sample.t, stale);
                         continue;
                     }
-                    data.commit_one(row);
+                    data.commit_one(row, low);
                     let outcome = data.append_float(row, sample.st, sample.t, sample.v, &head.rules);
                     done.count(outcome, sample.t);
-                    if outcome != Appended::Late && isolated {
-                        data.tx.push(low);
-                    }
+                    note(data, low, sample.t, outcome, isolated);
                 }
             });
             from += run;
@@ -114,12 +112,10 @@ impl Appender {
                 for HistogramEntry { series, st, t, histogram } in run {
                     let low = series.0 as u8;
                     let Some(row) = data.row(low) else { continue };
-                    data.commit_one(row);
+                    data.commit_one(row, low);
                     let outcome = data.append_histogram(row, *st, *t, histogram, &head.rules);
                     done.count(outcome, *t);
-                    if outcome != Appended::Late && isolated {
-                        data.tx.push(low);
-                    }
+                    note(data, low, *t, outcome, isolated);
                 }
             });
         }
@@ -161,10 +157,22 @@ impl Appender {
             if let Some(cell) = &cell {
                 let mut data = cell.data.lock();
                 if let Some(row) = data.row(series as u8) {
-                    data.unpend(row);
+                    data.unpend(row, series as u8);
                 }
             }
         }
+    }
+}
+
+/// What a partition is to know of a sample that came to it.
+#[inline]
+fn note(data: &mut Partition, low: u8, t: i64, outcome: Appended, isolated: bool) {
+    if outcome == Appended::Late {
+        return;
+    }
+    data.committed(low, t);
+    if isolated {
+        data.tx.push(low);
     }
 }
 

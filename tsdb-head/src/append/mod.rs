@@ -201,7 +201,6 @@ impl Appender {
         let (floats, unlogged) = self.buffers.floats_and_unlogged();
         floats.reserve(samples.len());
         let mut data = cell.data.lock();
-        let all_logged = data.all_logged(samples.iter().map(|sample| sample.series.0 as u8));
         for (i, sample) in samples.iter().enumerate() {
             let (series, t, v) = (sample.series, sample.t, sample.v);
             if t < bound {
@@ -209,18 +208,15 @@ impl Appender {
                 refused(i, AppendError::OutOfBounds { t, min_valid });
                 continue;
             }
-            let Some(row) = data.row(series.0 as u8) else {
-                refused(i, AppendError::UnknownSeries(series));
-                continue;
-            };
-            match data.begin_float(row, t, v) {
-                Ok(is_unlogged) => {
-                    if !all_logged && is_unlogged {
+            match data.begin_float(series.0 as u8, t, v) {
+                Some(Ok(is_unlogged)) => {
+                    if is_unlogged {
                         unlogged.push(series.0);
                     }
                     floats.push(Sample { series, t, v, st: if starts { sample.st } else { 0 } });
                 }
-                Err(refusal) => refused(i, refused_at(refusal, t)),
+                Some(Err(refusal)) => refused(i, refused_at(refusal, t)),
+                None => refused(i, AppendError::UnknownSeries(series)),
             }
         }
     }
@@ -255,11 +251,11 @@ impl Appender {
         let (series, t, v) = (sample.series, sample.t, sample.v);
         let st = self.stored_start(sample.st);
         self.check_time(t)?;
-        let row = data.row(series.0 as u8).ok_or(AppendError::UnknownSeries(series))?;
-        if is_stale(v) && self.buffers.has_histograms() {
+        if is_stale(v) && self.buffers.has_histograms() && data.row(series.0 as u8).is_some() {
             return Ok(false);
         }
-        if data.begin_float(row, t, v).map_err(|refusal| refused_at(refusal, t))? {
+        let begun = data.begin_float(series.0 as u8, t, v).ok_or(AppendError::UnknownSeries(series))?;
+        if begun.map_err(|refusal| refused_at(refusal, t))? {
             self.buffers.unlogged.push(series.0);
         }
         self.buffers.push_float(Sample { series, t, v, st });

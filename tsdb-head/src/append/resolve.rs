@@ -131,7 +131,7 @@ impl Appender {
         if let Some(cell) = &self.cell {
             let mut data = cell.data.lock();
             let row = data.insert(series as u8);
-            data.mark_unlogged(row);
+            data.mark_unlogged(row, series as u8);
             // Until this appender has finished, the series is not collected.
             data.pend(row);
         }

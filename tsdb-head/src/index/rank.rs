@@ -27,6 +27,9 @@ impl Rank {
 
     /// The member in this row; the row must exist.
     pub(crate) fn low(&self, row: usize) -> u8 {
+        if self.full {
+            return row as u8;
+        }
         self.iter().nth(row).unwrap_or_default()
     }
 

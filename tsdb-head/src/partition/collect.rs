@@ -58,12 +58,12 @@ impl Partition {
 
     /// The low ref bytes of the series that nobody needs: no chunk, and no sample on its way.
     pub(crate) fn empty_series(&self) -> impl Iterator<Item = u8> + '_ {
-        self.rank.iter().enumerate().filter(|&(row, _)| self.is_unused(row)).map(|(_, low)| low)
+        self.rank.iter().enumerate().filter(|&(row, low)| self.is_unused(row, low)).map(|(_, low)| low)
     }
 
     /// Whether the series has no samples and none on the way.
-    pub(crate) fn is_unused(&self, row: usize) -> bool {
-        self.hot[row].pending & !super::UNLOGGED == 0 && self.max_time(row) == NO_TIME
+    pub(crate) fn is_unused(&self, row: usize, low: u8) -> bool {
+        self.hot[row].pending & !super::UNLOGGED == 0 && !self.gate.holds(low) && self.max_time(row) == NO_TIME
     }
 
     /// Removes a series with whatever it holds. Returns whether it was there.

@@ -6,8 +6,9 @@ use head_chunks::Encoding;
 use head_chunks::packed::{Misfit, PackedState};
 
 use super::cut::{ChunkRules, estimated_end};
+use super::gate::{Gate, ask_for};
 use super::segments::{Chain, Segments};
-use super::{CUT, Finished, Hot, LastKind, Partition, Refusal, UNLOGGED};
+use super::{CUT, Finished, Hot, LastKind, NO_TIME, Partition, Refusal};
 
 /// What became of a sample that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,36 +93,40 @@ impl Partition {
     }
 
     /// Notes a float that somebody holds for the series ([`Partition::pend`]) if it would go in. Returns whether the series
-    /// is not in the log yet.
+    /// is not in the log yet; nothing if there is no such series.
     #[inline(always)]
-    pub(crate) fn begin_float(&mut self, row: usize, t: i64, v: f64) -> Result<bool, Refusal> {
-        let hot = &mut self.hot[row];
-        // What follows an open XOR chunk is decided without another look.
-        if hot.xor.num_samples() == 0 || t <= hot.xor.last_t() {
-            self.begins_slowly(row, t, v)?;
+    pub(crate) fn begin_float(&mut self, low: u8, t: i64, v: f64) -> Option<Result<bool, Refusal>> {
+        let row = self.rank.row(low)?;
+        if self.gate.takes(low, t) && self.gate.hold(low) {
+            ask_for(&self.hot[row]);
+            return Some(Ok(false));
         }
-        let pending = &mut self.hot[row].pending;
-        *pending += 1;
-        Ok(*pending & UNLOGGED != 0)
+        Some(self.begin_slowly(row, low, t, v))
     }
 
     #[cold]
     #[inline(never)]
-    fn begins_slowly(&self, row: usize, t: i64, v: f64) -> Result<(), Refusal> {
-        self.accepts_float(row, t, v)
+    fn begin_slowly(&mut self, row: usize, low: u8, t: i64, v: f64) -> Result<bool, Refusal> {
+        self.accepts_float(row, t, v)?;
+        if self.gate.is_shut(low) {
+            self.open_gate(low);
+        }
+        if !self.gate.hold(low) {
+            self.pend(row);
+        }
+        Ok(self.is_unlogged(row))
     }
 
-    /// Whether none of these series still has to be logged. The lines of all of them are asked for at once here, where one
-    /// after the other would be waited for.
-    #[inline]
-    pub(crate) fn all_logged(&self, lows: impl Iterator<Item = u8>) -> bool {
-        let mut pending = 0;
-        for low in lows {
-            if let Some(row) = self.rank.row(low) {
-                pending |= self.hot[row].pending;
+    /// Looks at all series of a group, for the next one to come.
+    fn open_gate(&mut self, low: u8) {
+        let mut newest = NO_TIME;
+        for row in Gate::group(low).filter_map(|low| self.rank.row(low)) {
+            if self.is_unlogged(row) {
+                return;
             }
+            newest = newest.max(self.max_time(row));
         }
-        pending & UNLOGGED == 0
+        self.gate.open(low, newest);
     }
 
     /// Appends a float. `st` is its start timestamp, 0 for none.

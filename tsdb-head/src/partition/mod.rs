@@ -1,8 +1,9 @@
 //! The sample data of 256 series with neighbouring refs, under one lock.
 //!
 //! Refs are handed out in sequence, so the series of one scrape lie in one or two partitions: a commit takes few locks and
-//! finds its series side by side. Per series there is one cache line that an append touches ([`Hot`]), a colder row
-//! ([`Cold`]), and what few series need in a box ([`Rare`]).
+//! finds its series side by side. Per series there is one cache line that a commit touches ([`Hot`]), a colder row
+//! ([`Cold`]), and what few series need in a box ([`Rare`]). What an append has to know before is held for all of them
+//! together ([`Gate`]).
 //!
 //! Invariants: rows are in ref order and `rank` maps a ref's low byte to its row. A series' chunks are in time order:
 //! those on disk, then `finished` ones, then the open one. `hot.next_at` is [`CUT`] unless an XOR chunk is open and
@@ -11,6 +12,7 @@
 mod collect;
 mod cut;
 mod float;
+mod gate;
 mod histogram;
 mod mapped;
 mod rare;
@@ -30,6 +32,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
+use gate::Gate;
 pub(crate) use histogram::Native;
 pub(crate) use mapped::Mapped;
 use mapped::MappedChunks;
@@ -53,6 +56,7 @@ pub(crate) struct PartitionCell {
 #[derive(Debug)]
 pub(crate) struct Partition {
     rank: Rank,
+    gate: Gate,
     hot: Vec<Hot>,
     cold: Vec<Cold>,
     rares: Rares,
@@ -78,8 +82,8 @@ struct Hot {
     /// The chunk takes samples before this time (ms), see [`CUT`].
     next_at: i64,
     chain: Chain,
-    /// Samples that appenders hold and have not committed or rolled back yet, plus one while the series' creator has not
-    /// finished; and [`UNLOGGED`].
+    /// Samples that appenders hold and have not committed or rolled back yet, without those that the [`Gate`] counts, plus
+    /// one while the series' creator has not finished; and [`UNLOGGED`].
     pending: u32,
 }
 
@@ -133,6 +137,7 @@ impl Default for Partition {
     fn default() -> Self {
         Self {
             rank: Rank::default(),
+            gate: Gate::default(),
             hot: Vec::new(),
             cold: Vec::new(),
             rares: Rares::default(),
@@ -159,6 +164,7 @@ impl Partition {
     /// Makes room for a series without samples and returns its row. The ref must be new.
     pub(crate) fn insert(&mut self, low: u8) -> usize {
         let row = self.rank.insert(low);
+        self.gate.shut(low);
         self.floor = NO_TIME;
         if self.hot.len() == self.hot.capacity() {
             // A partition fills up once: quarters of it waste little and copy little.
@@ -181,7 +187,10 @@ impl Partition {
 
     /// Takes one such note back.
     #[inline]
-    pub(crate) fn unpend(&mut self, row: usize) {
+    pub(crate) fn unpend(&mut self, row: usize, low: u8) {
+        if self.gate.release(low) {
+            return;
+        }
         let pending = &mut self.hot[row].pending;
         debug_assert!(*pending & !UNLOGGED > 0, "more samples finished than begun");
         if *pending & !UNLOGGED > 0 {
@@ -191,14 +200,21 @@ impl Partition {
 
     /// Takes a note back because the sample is in the log now, and so is the series.
     #[inline]
-    pub(crate) fn commit_one(&mut self, row: usize) {
-        self.unpend(row);
+    pub(crate) fn commit_one(&mut self, row: usize, low: u8) {
+        self.unpend(row, low);
         self.hot[row].pending &= !UNLOGGED;
     }
 
     /// Notes that no record of the series is in the log.
-    pub(crate) fn mark_unlogged(&mut self, row: usize) {
+    pub(crate) fn mark_unlogged(&mut self, row: usize, low: u8) {
+        self.gate.shut(low);
         self.hot[row].pending |= UNLOGGED;
+    }
+
+    /// Notes that a commit has brought the series a sample at `t`.
+    #[inline]
+    pub(crate) fn committed(&mut self, low: u8, t: i64) {
+        self.gate.raise(low, t);
     }
 
     #[inline]
