@@ -34,6 +34,10 @@ const WIDTH_BITS: u32 = 6;
 /// A width gives way to one that is so much narrower: the fresh one costs six bits and a control bit.
 const SLACK: u32 = 8;
 
+/// Samples that [`PackedState::assemble`] takes out before it puts them in: each of the two loops has registers enough for
+/// itself, one for both has not. As many as most chunks have.
+const AT_ONCE: usize = 128;
+
 const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
 
 fn bit_len(k: u64) -> u32 {
@@ -331,10 +335,18 @@ impl PackedState {
         self.state.bits.assemble(pieces, &[], &mut bytes);
         let start = out.len();
         let mut state = AppendState::new();
-        let samples = self.unpack(&bytes).map(|(t, k)| (t, value(k, exponent)));
-        let fits = state.append_all(samples, out).is_ok();
-        // It counted them before.
-        debug_assert!(fits);
+        let mut unpack = self.unpack(&bytes);
+        let (mut times, mut values) = ([0; AT_ONCE], [0.0; AT_ONCE]);
+        loop {
+            let n = unpack.fill(&mut times, &mut values, exponent);
+            if n == 0 {
+                break;
+            }
+            let samples = times[..n].iter().copied().zip(values[..n].iter().copied());
+            let fits = state.append_all(samples, out).is_ok();
+            // It counted them before.
+            debug_assert!(fits);
+        }
         let (tail, len) = state.tail();
         out.extend_from_slice(&tail[..len]);
         out[start..start + 2].copy_from_slice(&state.num_samples().to_be_bytes());
@@ -342,6 +354,7 @@ impl PackedState {
 }
 
 /// Times and integers of a packed chunk: bytes that [`PackedState`] wrote, so nothing of them is doubted.
+#[derive(Clone, Copy)]
 struct Unpack<'a> {
     bits: BitReader<'a>,
     left: u16,
@@ -353,6 +366,24 @@ struct Unpack<'a> {
 }
 
 impl Unpack<'_> {
+    /// Takes out the next samples. Returns how many: fewer than there is room for only when they end.
+    #[inline(never)]
+    fn fill(&mut self, times: &mut [i64; AT_ONCE], values: &mut [f64; AT_ONCE], exponent: u8) -> usize {
+        let mut integers = [0; AT_ONCE];
+        let mut unpack = *self;
+        let mut n = 0;
+        for (time, integer) in times.iter_mut().zip(&mut integers) {
+            let Some((t, k)) = unpack.next() else { break };
+            (*time, *integer) = (t, k);
+            n += 1;
+        }
+        *self = unpack;
+        for (to, &k) in values.iter_mut().zip(&integers[..n]) {
+            *to = value(k, exponent);
+        }
+        n
+    }
+
     /// A difference behind `used` bits of `word`, which a peek gave.
     #[inline(always)]
     fn difference(&mut self, word: u64, used: u32) {
