@@ -157,6 +157,47 @@ fn a_caller_that_has_had_enough_ends_it() -> Result<(), Box<dyn std::error::Erro
     Ok(())
 }
 
+/// However many threads there are, and whoever else uses them: in order, and no thread waits for one that waits for it.
+#[test]
+fn the_caller_may_use_the_threads_itself() -> Result<(), Box<dyn std::error::Error>> {
+    let scratch = tempfile::tempdir()?;
+    let (files, _) = ChunkFiles::open(fs(), scratch.path(), Options::default())?;
+    let data = [1; 900];
+    for n in 0..20_000 {
+        let series = SeriesRef(n + 1);
+        files.write(&NewChunk {
+            series,
+            mint: 1,
+            maxt: 2,
+            encoding: Encoding::Xor,
+            data: &data,
+            out_of_order: false,
+        })?;
+    }
+    files.flush()?;
+    for threads in 1..=5 {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let iterate = || {
+            let mut seen = 0;
+            files.iterate::<FilesError>(|meta| {
+                // Lets this thread do what others left to do meanwhile.
+                let next = if seen % 100 == 0 { rayon::join(|| seen + 1, || ()).0 } else { seen + 1 };
+                assert_eq!(meta.series.0, next);
+                seen = next;
+                Ok(())
+            })?;
+            assert_eq!(seen, 20_000, "{threads} threads");
+            Ok::<_, FilesError>(())
+        };
+        pool.install(|| (0..threads).try_for_each(|_| iterate()))?;
+        iterate()?;
+        // Several at once, each with helpers of its own.
+        let both = pool.install(|| rayon::join(iterate, iterate));
+        both.0.and(both.1)?;
+    }
+    Ok(())
+}
+
 /// Files that somebody else cuts while they are read: fewer chunks or an error, never the end of the process.
 #[test]
 fn a_file_that_is_cut_while_it_is_read_kills_nobody() -> Result<(), Box<dyn std::error::Error>> {
