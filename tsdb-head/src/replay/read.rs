@@ -10,8 +10,9 @@ use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
-/// Bytes of log per lane and round: ½ to 4 MiB did equally well, and less memory is better.
-const BLOCK: u64 = 1 << 19;
+/// Bytes of log per lane and round: ¼ to 4 MiB did equally well, and less memory is better. Compressed ones come to several
+/// times as much.
+const BLOCK: u64 = 1 << 18;
 /// Blocks per thread and round.
 const BLOCKS_PER_THREAD: usize = 2;
 /// So much damage is listed one by one.
