@@ -10,8 +10,8 @@ use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
-/// Bytes of log per lane and round: ¼ to 4 MiB did equally well, and less memory is better. Compressed ones come to several
-/// times as much.
+/// Bytes of log per lane and round. Twice as many take some 5 % less CPU time where nothing is compressed, and of a zstd log
+/// come to a peak of 1.25 times what the head keeps, where this makes 1.1.
 const BLOCK: u64 = 1 << 18;
 /// Blocks per thread and round.
 const BLOCKS_PER_THREAD: usize = 2;
