@@ -54,11 +54,7 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     create_dir(fs, dir)?;
     let segments = layout::segments(fs, dir)?;
     layout::check_sequence(&segments)?;
-    let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
-    ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
-    let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
-    // Before new entries hide that others have written since.
-    let mut ledger = ledger.believed(&segments);
+    let (mut ledger, foreign) = known(fs, dir, options, &segments)?;
     let mut report = OpenReport { foreign, ..OpenReport::default() };
 
     let tail = tail_start(&segments, &ledger);
@@ -97,10 +93,18 @@ fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
 pub(super) fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<SegmentRef>, Error> {
     let mut segments = layout::segments(fs, dir)?;
     layout::check_sequence(&segments)?;
+    let (ledger, _) = known(fs, dir, options, &segments)?;
+    segments.truncate(tail_start(&segments, &ledger));
+    Ok(segments)
+}
+
+/// What the ledger says of these segments, as far as it is believed, and whether others have written since: asked before new
+/// entries hide that.
+fn known(fs: &Fs, dir: &Path, options: &LogOptions, segments: &[SegmentRef]) -> Result<(Ledger, bool), Error> {
     let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
-    segments.truncate(tail_start(&segments, &ledger.believed(&segments)));
-    Ok(segments)
+    let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+    Ok((ledger.believed(segments), foreign))
 }
 
 /// The first segment that a crash may have torn, or that may not be durable yet: the first that the ledger calls
