@@ -1,8 +1,8 @@
 //! Opening the log for writing, around a replay.
 //!
-//! The log is opened *before* it is replayed: what a crash left torn at its end is cut off first, so that nothing is read
-//! that is not going to stay. Segments that it leaves alone whatever it finds may be read meanwhile. What only the replay comes upon is repaired afterwards, since no new segment may stand
-//! behind a damaged one: the reference would delete it.
+//! What a crash left torn at the log's end is cut off before the replay comes there, so that nothing is read that is not going
+//! to stay; segments that opening leaves alone whatever it finds may be read meanwhile. What only the replay comes upon is
+//! repaired afterwards, since no new segment may stand behind a damaged one: the reference would delete it.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
 use crate::options::DamagePolicy;
 
-/// What opening the log came to, and the first to be told is [`finish`].
+/// What opening the log came to; [`finish`] makes a report of it.
 pub(super) type Opened = Result<(Log, OpenReport), Error>;
 
 pub(super) fn open(
