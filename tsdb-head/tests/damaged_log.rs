@@ -314,13 +314,16 @@ fn without_a_ledger_a_cut_between_records_is_an_end() {
 
 #[test]
 fn a_segment_that_another_program_has_cut_is_not_called_damaged() {
-    [1, 4].into_iter().for_each(cut_by_another_program);
+    for replay_threads in [1, 4] {
+        // Beyond our last segment, up to it, and not so far.
+        [4, 1, -1].into_iter().for_each(|beyond| cut_by_another_program(replay_threads, beyond));
+    }
 }
 
-fn cut_by_another_program(replay_threads: usize) {
+fn cut_by_another_program(replay_threads: usize, beyond: i64) {
     let tmp = tempfile::tempdir().unwrap();
     let (head, _) = start(tmp.path(), DamagePolicy::Strict, None);
-    fill(&head, 0..4);
+    fill(&head, 0..8);
     head.close().unwrap();
     // As the reference repairs: what was sound of a segment stays, those behind it go. Then it goes on, without a ledger.
     let wal = tmp.path().join("wal");
@@ -328,11 +331,16 @@ fn cut_by_another_program(replay_threads: usize) {
     let (cut, last) = (segments[3].clone(), segments[segments.len() - 1].index);
     let end = LogReader::over(fs(), vec![cut.clone()]).next().unwrap().unwrap().end;
     std::fs::OpenOptions::new().write(true).open(&cut.path).unwrap().set_len(end).unwrap();
-    let record = LogReader::over(fs(), vec![segments[2].clone()]).next().unwrap().unwrap().bytes.to_vec();
+    let mut reader = LogReader::over(fs(), vec![segments[2].clone()]);
+    // None that a segment of ours begins with.
+    reader.next().unwrap();
+    let record = reader.next().unwrap().unwrap().bytes.to_vec();
     segments[4..].iter().for_each(|segment| std::fs::remove_file(&segment.path).unwrap());
     let others = tmp.path().join("others");
     let (log, _) = Log::open(fs(), &others, LogOptions { ledger: false, ..LogOptions::default() }).unwrap();
-    for index in cut.index + 1..last + 4 {
+    let (from, to) = (cut.index + 1, last.saturating_add_signed(beyond));
+    assert!(from < to);
+    for index in from..to {
         log.append([&record[..]]).unwrap();
         let written = others.join(layout::segment_name(log.current_segment()));
         log.next_segment().unwrap();
@@ -341,9 +349,45 @@ fn cut_by_another_program(replay_threads: usize) {
     log.close().unwrap();
     let options = HeadOptions { replay_threads, ..small(DamagePolicy::Strict, None) };
     let (head, report) = Head::open_read_only(fs(), tmp.path(), options.clone()).unwrap();
-    assert!(report.damage.is_empty(), "{replay_threads} threads, read only: {:?}", report.damage);
+    assert!(report.damage.is_empty(), "{replay_threads} threads, {beyond}, read only: {:?}", report.damage);
     drop(head);
     let (head, report) = Head::open(fs(), tmp.path(), options).unwrap();
-    assert!(report.damage.is_empty(), "{replay_threads} threads: {:?}", report.damage);
+    assert!(report.damage.is_empty(), "{replay_threads} threads, {beyond}: {:?}", report.damage);
     assert!(!times(&dump(&head), 0).is_empty());
+}
+
+#[test]
+fn segments_missing_at_the_end_are_reported_and_refused_by_who_is_strict() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (head, _) = start(tmp.path(), DamagePolicy::Salvage, None);
+    fill(&head, 0..8);
+    head.close().unwrap();
+    let segments = layout::segments(&fs(), &tmp.path().join("wal")).unwrap();
+    let gone: Vec<u64> = segments[segments.len() - 3..].iter().filter(|s| s.len > 0).map(|s| s.index).collect();
+    segments[segments.len() - 3..].iter().for_each(|segment| std::fs::remove_file(&segment.path).unwrap());
+    assert!(gone.len() >= 2);
+    let missed = |report: &ReplayReport| {
+        let of = |d: &ReplayDamage| (d.at.as_ref().unwrap().segment, d.missed.is_some_and(|missed| missed.found == 0));
+        report.damage.iter().map(of).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = gone.iter().map(|&segment| (segment, true)).collect();
+    let before = tree(tmp.path());
+    for read_only in [true, false] {
+        let options = small(DamagePolicy::Strict, None);
+        let opened = if read_only {
+            Head::open_read_only(fs(), tmp.path(), options)
+        } else {
+            Head::open(fs(), tmp.path(), options)
+        };
+        assert!(matches!(opened, Err(HeadError::Damaged { at: Some(at), .. }) if at.segment == gone[0]));
+        assert_eq!(tree(tmp.path()), before);
+    }
+    let (head, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Salvage, None)).unwrap();
+    assert_eq!(missed(&report), all);
+    drop(head);
+    let (head, report) = start(tmp.path(), DamagePolicy::Salvage, None);
+    assert_eq!(missed(&report), all);
+    head.close().unwrap();
+    let (_, report) = start(tmp.path(), DamagePolicy::Strict, None);
+    assert!(report.damage.is_empty(), "{report:?}");
 }

@@ -221,18 +221,21 @@ fn a_log_of_others_and_one_that_others_went_on_with_are_read_as_ever() {
     others_go_on(&fs);
     assert!(run(&fs, DamagePolicy::Strict, 2).expect("sound").damage.is_empty());
 
-    // The reference's repair rewrites a damaged segment up to the damage.
+    // The reference's repair rewrites a damaged segment up to the damage, and goes on behind it.
     let (disk, fs) = fresh();
-    others_go_on(&fs);
-    let (_, left) = hurt(&disk, &fs, Harm::Cut);
+    hurt(&disk, &fs, Harm::Cut);
+    (2..=SEGMENTS).for_each(|n| fs.remove_file(&segment(n)).expect("a segment"));
+    (2..=SEGMENTS).for_each(|_| others_go_on(&fs));
     let stats = run(&fs, DamagePolicy::Strict, 2).expect("theirs now");
-    assert_eq!(refs_in(&fs, stats.path.as_deref().expect("published")), left);
+    assert_eq!(refs_in(&fs, stats.path.as_deref().expect("published")), PAGES as usize + 2 + 1);
 
-    // A page of zeros is nobody's repair.
-    let (disk, fs) = fresh();
-    others_go_on(&fs);
-    hurt(&disk, &fs, Harm::ZeroEnd);
-    assert!(matches!(run(&fs, DamagePolicy::Strict, 2), Err(Error::Damaged(_))));
+    // With segments of ours behind it, it is nobody's repair.
+    for harm in [Harm::Cut, Harm::ZeroEnd] {
+        let (disk, fs) = fresh();
+        others_go_on(&fs);
+        hurt(&disk, &fs, harm);
+        assert!(matches!(run(&fs, DamagePolicy::Strict, 2), Err(Error::Damaged(_))));
+    }
 
     // Nor is an empty segment a sign of others: whoever wants all of a log in a checkpoint begins one.
     let (disk, fs) = fresh();

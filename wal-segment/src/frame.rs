@@ -36,9 +36,7 @@ pub(crate) fn pieces<'a>(
         put(Piece::Head(head));
         put(Piece::Data(data));
         *offset += (HEADER_SIZE + data.len()) as u64;
-        tally.chain = crc32c::crc32c_append(tally.chain, &head);
-        tally.chained += HEADER_SIZE as u64;
-        tally.end = *offset;
+        tally.chain(&head, *offset);
         let room = room_in_page(*offset);
         if room < HEADER_SIZE {
             put(Piece::Padding(room));

@@ -96,6 +96,43 @@ pub struct Tally {
     pub chained: u64,
     /// End of the last fragment.
     pub end: u64,
+    /// Header of the first fragment that holds [`TELLING`] bytes or more; zeros without any.
+    pub first: [u8; HEADER_SIZE],
+    /// Header of the last such fragment; zeros without any.
+    pub last: [u8; HEADER_SIZE],
+}
+
+/// A fragment of so many bytes has a header that no other one has, for all practical purposes.
+pub const TELLING: u16 = 16;
+
+impl Tally {
+    /// Takes the next fragment's header in.
+    #[inline]
+    pub(crate) fn chain(&mut self, head: &[u8; HEADER_SIZE], end: u64) {
+        if u16::from_be_bytes([head[1], head[2]]) >= TELLING {
+            if self.first[0] == 0 {
+                self.first = *head;
+            }
+            self.last = *head;
+        }
+        self.chain = crc32c::crc32c_append(self.chain, head);
+        self.chained += HEADER_SIZE as u64;
+        self.end = end;
+    }
+
+    /// Takes in what follows, as it was found by somebody who began in the middle.
+    pub(crate) fn append(&mut self, behind: Self) {
+        let first = if self.first[0] == 0 { behind.first } else { self.first };
+        let last = if behind.last[0] == 0 { self.last } else { behind.last };
+        *self = Self {
+            records: self.records + behind.records,
+            chain: crc32c::crc32c_combine(self.chain, behind.chain, behind.chained as usize),
+            chained: self.chained + behind.chained,
+            end: self.end.max(behind.end),
+            first,
+            last,
+        };
+    }
 }
 
 impl Default for Framer {
@@ -285,9 +322,7 @@ impl Framer {
         let begins_at = self.offset;
         let progress = self.join(header, data, at + HEADER_SIZE)?;
         if begins_at < self.limit {
-            self.tally.chain = crc32c::crc32c_append(self.tally.chain, head);
-            self.tally.chained += HEADER_SIZE as u64;
-            self.tally.end = self.offset;
+            self.tally.chain(head, self.offset);
         }
         Ok(progress)
     }

@@ -13,8 +13,9 @@
 //! ```text
 //! file   := header slot*
 //! header := magic(8) "HWLEDGR1", base(8) number of the first segment that has slots, zeros(44), crc(4)
-//! slot   := segment(8) offset(8) records(8) chain(4) state(4) sequence(8) zeros(20) crc(4)
+//! slot   := segment(8) offset(8) records(8) chain(4) state(4) sequence(8) first(7) last(7) zeros(6) crc(4)
 //! state  := 1 open, 2 sealed: nothing of the segment lies behind offset but padding
+//! first, last := headers of the first and the last fragment before offset that hold 16 bytes or more: whose the segment is
 //! ```
 //!
 //! All numbers are big-endian, checksums CRC-32C over what stands before them. Each segment has two slots, written in
@@ -28,9 +29,9 @@ use std::path::{Path, PathBuf};
 use tsdb_vfs::{Fs, VfsFile};
 
 use crate::error::{FrameFault, ReadError};
-use crate::format::checksum;
+use crate::format::{HEADER_SIZE, checksum};
 use crate::framer::Tally;
-use crate::layout::{LEDGER_NAME, SegmentRef};
+use crate::layout::LEDGER_NAME;
 
 const MAGIC: &[u8; 8] = b"HWLEDGR1";
 const SLOT: usize = 64;
@@ -53,11 +54,16 @@ pub struct LedgerEntry {
     pub chain: u32,
     /// Whether the segment ends there, padding aside.
     pub sealed: bool,
+    /// Header of the segment's first fragment of 16 bytes or more before `offset`; zeros without any.
+    pub first: [u8; HEADER_SIZE],
+    /// Header of the last one; zeros without any.
+    pub last: [u8; HEADER_SIZE],
 }
 
 impl LedgerEntry {
     pub(crate) fn of(segment: u64, tally: Tally, sealed: bool) -> Self {
-        Self { segment, offset: tally.end, records: tally.records, chain: tally.chain, sealed }
+        let Tally { records, chain, end: offset, first, last, .. } = tally;
+        Self { segment, offset, records, chain, sealed, first, last }
     }
 
     /// Compares what was found up to [`offset`](Self::offset), or up to the segment's end if that comes first.
@@ -90,6 +96,8 @@ impl LedgerEntry {
         slot[24..28].copy_from_slice(&self.chain.to_be_bytes());
         slot[28..32].copy_from_slice(&if self.sealed { SEALED } else { OPEN }.to_be_bytes());
         slot[32..40].copy_from_slice(&sequence.to_be_bytes());
+        slot[40..47].copy_from_slice(&self.first);
+        slot[47..54].copy_from_slice(&self.last);
         seal(slot)
     }
 
@@ -103,7 +111,9 @@ impl LedgerEntry {
             _ => return None,
         };
         let (segment, offset, records) = (u64_at(slot, 0), u64_at(slot, 8), u64_at(slot, 16));
-        Some((u64_at(slot, 32), Self { segment, offset, records, chain: u32_at(slot, 24), sealed }))
+        let head = |at| std::array::from_fn(|i| slot[at + i]);
+        let (first, last) = (head(40), head(47));
+        Some((u64_at(slot, 32), Self { segment, offset, records, chain: u32_at(slot, 24), sealed, first, last }))
     }
 }
 
@@ -129,6 +139,8 @@ fn u32_at(slot: &[u8; SLOT], at: usize) -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
     entries: BTreeMap<u64, LedgerEntry>,
+    others: Option<u64>,
+    missing: Vec<LedgerEntry>,
 }
 
 impl Ledger {
@@ -160,12 +172,18 @@ impl Ledger {
                 *newest = (sequence, entry);
             }
         }
-        Self { entries: entries.into_iter().map(|(segment, (_, entry))| (segment, entry)).collect() }
+        let entries = entries.into_iter().map(|(segment, (_, entry))| (segment, entry)).collect();
+        Self { entries, ..Self::default() }
     }
 
     /// What was durable of this segment.
     pub fn get(&self, segment: u64) -> Option<LedgerEntry> {
         self.entries.get(&segment).copied()
+    }
+
+    /// Number of the first segment that it knows.
+    pub fn first_segment(&self) -> Option<u64> {
+        self.entries.first_key_value().map(|(&segment, _)| segment)
     }
 
     /// Number of the last segment that it knows.
@@ -183,19 +201,26 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// Without what it says of segments that others have rewritten. `segments` are all that the directory holds: if the last
-    /// of them with anything in it is one that the ledger does not know, another program has gone on with the log, and a
-    /// segment that has become shorter than what was durable of it is that program's repair.
-    pub fn believed(mut self, segments: &[SegmentRef]) -> Self {
-        let newest = segments.iter().rfind(|segment| segment.len > 0).map(|segment| segment.index);
-        if self.last_segment() < newest {
-            for segment in segments {
-                if self.get(segment.index).is_some_and(|entry| segment.len < entry.offset) {
-                    self.entries.remove(&segment.index);
-                }
-            }
-        }
-        self
+    /// The first segment that another program has written or cut since, once that was asked
+    /// ([`believed`](Self::believed)).
+    pub fn others_from(&self) -> Option<u64> {
+        self.others
+    }
+
+    /// What was durable at the log's end and is not there, file and all, once that was asked
+    /// ([`believed`](Self::believed)).
+    pub fn missing(&self) -> &[LedgerEntry] {
+        &self.missing
+    }
+
+    pub(crate) fn found(&mut self, others: Option<u64>, missing: Vec<LedgerEntry>) {
+        (self.others, self.missing) = (others, missing);
+    }
+
+    /// Nobody waits for this segment any more.
+    pub(crate) fn forget(&mut self, segment: u64) {
+        self.entries.remove(&segment);
+        self.missing.retain(|entry| entry.segment != segment);
     }
 
     /// Notes what is durable of a segment, instead of what was known of it.
@@ -281,7 +306,7 @@ mod tests {
     use super::*;
 
     fn entry(segment: u64, records: u64) -> LedgerEntry {
-        LedgerEntry { segment, offset: records * 10, records, chain: 7, sealed: false }
+        LedgerEntry { segment, offset: records * 10, records, chain: 7, sealed: false, first: [1; 7], last: [2; 7] }
     }
 
     fn file(slots: &[[u8; SLOT]]) -> Vec<u8> {

@@ -53,6 +53,7 @@ mod frame;
 mod fresh;
 mod ledger;
 mod log;
+mod others;
 mod quarantine;
 mod reader;
 mod resync;

@@ -274,12 +274,7 @@ impl Seams {
         }
         self.frontier = self.frontier.max(frontier);
         self.zero_page = zero_page.map(|page| self.zero_page.unwrap_or(page));
-        self.tally = Tally {
-            records: self.tally.records + tally.records,
-            chain: crc32c::crc32c_combine(self.tally.chain, tally.chain, tally.chained as usize),
-            chained: self.tally.chained + tally.chained,
-            end: self.tally.end.max(tally.end),
-        };
+        self.tally.append(tally);
         Ok(error)
     }
 }

@@ -109,6 +109,11 @@ pub fn plan(fs: &Fs, dir: &Path) -> Result<Plan, Error> {
 pub fn plan_judged(fs: &Fs, dir: &Path, judge: &Judge<'_>) -> Result<Plan, Error> {
     let survey = Survey::take(fs, dir, judge)?;
     let mut actions: Vec<_> = survey.damaged.iter().map(|scan| mend(scan, &survey, dir)).collect();
+    actions.extend(survey.missing.iter().map(|(segment, records)| Action::Accept {
+        segment: segment.clone(),
+        kept: 0,
+        lost: Some(*records),
+    }));
     for finding in &survey.findings {
         match (&finding.problem, finding.remedy) {
             (Problem::Gap { expected, found }, _) => actions.extend(fill(dir, *expected, *found)?),
@@ -177,7 +182,7 @@ fn stale_snapshots(fs: &Fs, dir: &Path, rewritten: u64) -> Result<Vec<Action>, E
 pub fn apply(fs: &Fs, plan: Plan) -> Result<Report, Error> {
     let Plan { dir, actions, .. } = plan;
     let mut report = Report::default();
-    let mut ledger = Ledger::load(fs, &dir)?;
+    let mut ledger = Ledger::load(fs, &dir)?.believed(fs, &layout::segments(fs, &dir)?)?;
     let before = ledger.clone();
     // Moving away comes first: a segment must not be filled, or rewritten, under something that is no file.
     let (away, rest): (Vec<_>, Vec<_>) =
@@ -219,12 +224,16 @@ fn step(fs: &Fs, dir: &Path, action: &Action, ledger: &mut Ledger, report: &mut 
             fs.create_new(&path).and_then(|file| file.sync_all()).map_err(Error::io(&path))?;
             fs.sync_dir(dir).map_err(Error::io(dir))?;
             report.lost_records += ledger.get(*segment).map_or(0, |entry| entry.records);
-            ledger.retain(|known| known != *segment);
+            ledger.forget(*segment);
         }
         Action::Accept { segment, lost, .. } => {
             report.lost_records += lost.unwrap_or(0);
             if segment.dir() != dir {
                 return retire_ledger(fs, dir, segment.dir(), report);
+            }
+            if ledger.missing().iter().any(|entry| entry.segment == segment.index) {
+                ledger.forget(segment.index);
+                return Ok(());
             }
             let scan = Scan::run(fs, segment, None)?;
             ledger.insert(LedgerEntry::of(segment.index, scan.tally, true));

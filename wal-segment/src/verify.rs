@@ -173,6 +173,8 @@ pub(crate) struct Survey {
     pub(crate) findings: Vec<Finding>,
     /// Segments with damage, or with records that the ledger misses: of the log, then of the last checkpoint.
     pub(crate) damaged: Vec<Scan>,
+    /// Segments that are not there, with the records that were durable in them.
+    pub(crate) missing: Vec<(SegmentRef, u64)>,
     pub(crate) segments: Vec<SegmentRef>,
     pub(crate) checkpoint: Option<u64>,
     pub(crate) ledger: Ledger,
@@ -191,8 +193,14 @@ impl Survey {
         let entries = fs.list(dir).map_err(ReadError::io(dir))?;
         let ledger = Ledger::load(fs, dir)?;
         let checkpoint = layout::last_checkpoint(fs, dir)?;
-        let mut survey =
-            Self { findings: Vec::new(), damaged: Vec::new(), segments: Vec::new(), checkpoint: None, ledger };
+        let mut survey = Self {
+            findings: Vec::new(),
+            damaged: Vec::new(),
+            missing: Vec::new(),
+            segments: Vec::new(),
+            checkpoint: None,
+            ledger,
+        };
         entries.iter().for_each(|entry| survey.look_at_name(dir, entry));
         if let Some(checkpoint) = checkpoint {
             survey.checkpoint = Some(checkpoint.index);
@@ -203,12 +211,16 @@ impl Survey {
                 }
             }
             let segments = layout::segments(fs, &checkpoint.path)?;
+            let inner = inner.believed(fs, &segments)?;
             survey.segments(&Looked { fs, judge, ledger: &inner, in_checkpoint: true }, &segments, None);
+            survey.missing(&checkpoint.path, &inner);
         }
         survey.segments = layout::segments(fs, dir)?;
         let segments = survey.segments.clone();
-        let ledger = survey.ledger.clone();
+        let ledger = std::mem::take(&mut survey.ledger).believed(fs, &segments)?;
+        survey.ledger = ledger.clone();
         survey.segments(&Looked { fs, judge, ledger: &ledger, in_checkpoint: false }, &segments, survey.checkpoint);
+        survey.missing(dir, &ledger);
         Ok(survey)
     }
 
@@ -248,7 +260,6 @@ impl Survey {
 
     fn segments(&mut self, at: &Looked<'_>, segments: &[SegmentRef], checkpoint: Option<u64>) {
         let ledger = at.ledger;
-        let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|n| n < last.index));
         let mut before = checkpoint;
         for (i, segment) in segments.iter().enumerate() {
             let superseded = checkpoint.is_some_and(|checkpoint| segment.index <= checkpoint);
@@ -260,15 +271,21 @@ impl Survey {
             // The ledger speaks of the first of two names.
             let duplicate = i > 0 && segments[i - 1].index == segment.index;
             before = Some(segment.index.max(before.unwrap_or(0)));
-            if foreign
-                && ledger.last_segment() < Some(segment.index)
-                && ledger.last_segment() == Some(segment.index - 1)
-            {
+            if !duplicate && ledger.others_from() == Some(segment.index) {
                 self.add(&segment.path, None, Problem::Foreign, Reference::Ignores, Remedy::Nothing);
             }
             let later = (segments.len() - 1 - i) as u64;
             let entry = if duplicate { None } else { ledger.get(segment.index) };
-            self.scan(at, segment, entry, foreign, later);
+            self.scan(at, segment, entry, later);
+        }
+    }
+
+    /// What should stand behind the last segment.
+    fn missing(&mut self, dir: &Path, ledger: &Ledger) {
+        for (lost, entry) in ledger.missing_from(dir).zip(ledger.missing()) {
+            let path = dir.join(layout::segment_name(entry.segment));
+            self.add(&path, None, Problem::Lost(lost), Reference::Silent, Remedy::Accepts);
+            self.missing.push((SegmentRef { index: entry.segment, path, len: 0 }, entry.records));
         }
     }
 
@@ -282,7 +299,7 @@ impl Survey {
         }
     }
 
-    fn scan(&mut self, at: &Looked<'_>, segment: &SegmentRef, entry: Option<LedgerEntry>, foreign: bool, later: u64) {
+    fn scan(&mut self, at: &Looked<'_>, segment: &SegmentRef, entry: Option<LedgerEntry>, later: u64) {
         let scan = match Scan::run_judged(at.fs, segment, entry, at.judge) {
             Ok(scan) => scan,
             // Said already, by its name.
@@ -305,14 +322,11 @@ impl Survey {
             let offset = Some(range.damage.location.offset);
             self.add(&segment.path, offset, Problem::Damage(range.clone()), reference, Remedy::Rewrites);
         }
-        // Shorter than it was, whole, and others have written since: the reference's repair rewrites segments.
-        let rewritten = foreign && entry.is_some_and(|entry| scan.segment.len < entry.offset);
-        let disputed = scan.disputed.clone().filter(|_| !rewritten);
-        if let Some(lost) = &disputed {
+        if let Some(lost) = &scan.disputed {
             let offset = Some(lost.location.offset);
             self.add(&segment.path, offset, Problem::Lost(lost.clone()), Reference::Silent, Remedy::Accepts);
         }
-        if !scan.damage.is_empty() || disputed.is_some() {
+        if !scan.damage.is_empty() || scan.disputed.is_some() {
             self.damaged.push(scan);
         }
     }

@@ -91,6 +91,7 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
         return replay_all(fs, dir, options, true, report, None, |_| Ok(None));
     }
     let wal = &data_dir::wal(dir);
+    open_log::refuse_missing(fs, wal, options.damage)?;
     open_log::clean_up(fs, wal, options.damage, &mut report)?;
     let ahead = if options.threads() > 1 { Ahead::find(fs, wal, &options.log)? } else { None };
     if ahead.is_none() {
@@ -142,7 +143,7 @@ impl Ahead {
         else {
             return Ok(None);
         };
-        let ledger = Ledger::load(fs, wal)?.believed(&segments);
+        let ledger = Ledger::load(fs, wal)?.believed(fs, &segments)?;
         let settled =
             segments.partition_point(|segment| settled.last().is_some_and(|settled| segment.index <= settled.index));
         Ok(Some(Self { ledger, checkpoint, segments, settled }))
@@ -232,7 +233,7 @@ impl Replay<'_> {
         // Before the segments are listed: somebody may be writing to them, and it must not speak of more than is read.
         let ledger = Ledger::load(&fs, &wal)?;
         let (checkpoint, segments) = layout::replay_segments(&fs, &wal)?;
-        let ledger = ledger.believed(&segments);
+        let ledger = ledger.believed(&fs, &segments)?;
         self.bytes_total = bytes(&checkpoint) + bytes(&segments);
         self.report.bytes = self.bytes_total;
         self.report.checkpoint = layout::last_checkpoint(&self.shared.fs, &wal)?.map(|checkpoint| checkpoint.index);
@@ -245,6 +246,7 @@ impl Replay<'_> {
         let rest = segments.partition_point(|segment| done.is_some_and(|done| segment.index <= done.index));
         self.last_segment = segments.last().map_or(0, |segment| segment.index);
         self.read(&segments[rest..], &ledger, true)?;
+        self.miss(&mut ledger.missing_from(&wal).collect());
         self.report.segments_time += started.elapsed();
         Ok(())
     }
@@ -252,7 +254,11 @@ impl Replay<'_> {
     fn checkpoint(&mut self, checkpoint: &[SegmentRef]) -> Result<(), HeadError> {
         let started = Instant::now();
         let ledger = match checkpoint.first() {
-            Some(first) => Ledger::load(&self.shared.fs, first.dir())?,
+            Some(first) => {
+                let ledger = Ledger::load(&self.shared.fs, first.dir())?.believed(&self.shared.fs, checkpoint)?;
+                self.miss(&mut ledger.missing_from(first.dir()).collect());
+                ledger
+            }
             None => Ledger::default(),
         };
         self.last_segment = checkpoint.last().map_or(0, |segment| segment.index);

@@ -9,7 +9,7 @@ use std::path::Path;
 use tsdb_vfs::Fs;
 use wal_checkpoint::Error as CheckpointError;
 use wal_segment::repair::{self, Action};
-use wal_segment::{Check, Error, Log, LogOptions, OpenReport, ReadError, layout};
+use wal_segment::{Check, Error, Ledger, Log, LogOptions, OpenReport, ReadError, layout};
 
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
@@ -61,6 +61,19 @@ pub(super) fn finish(
         }
     }
     Ok(log)
+}
+
+/// Refuses a log whose last segments are gone, file and all, if the policy is to refuse damage: opening would give their numbers
+/// out again. Everything else that is damaged, opening leaves as it is.
+pub(super) fn refuse_missing(fs: &Fs, dir: &Path, policy: DamagePolicy) -> Result<(), HeadError> {
+    if policy != DamagePolicy::Strict || !fs.dir_exists(dir).map_err(HeadError::io(dir))? {
+        return Ok(());
+    }
+    let ledger = Ledger::load(fs, dir)?.believed(fs, &layout::segments(fs, dir)?)?;
+    match ledger.missing_from(dir).next().map(ReplayDamage::missed) {
+        Some(damage) => Err(HeadError::Damaged { problem: damage.problem, at: damage.at }),
+        None => Ok(()),
+    }
 }
 
 /// Ends a truncation in whose middle a process died: what the newest checkpoint stands for goes. When that checkpoint

@@ -158,7 +158,7 @@ impl Replay<'_> {
     }
 
     /// Reports what the ledger misses, unless opening the log has done so.
-    fn miss(&mut self, missed: &mut Vec<Damage>) {
+    pub(super) fn miss(&mut self, missed: &mut Vec<Damage>) {
         for damage in missed.drain(..) {
             if !self.report.damage.iter().any(|known| known.speaks_of(&damage.location)) {
                 push_damage(&mut self.report.damage, ReplayDamage::missed(damage));

@@ -126,7 +126,10 @@ impl RecordSink for Found {
     }
 
     fn unknown(&mut self, tag: Option<u8>, _: &[u8]) -> Result<(), DecodeError> {
-        self.foreign = Some(format!("a record with tag {tag:?}"));
+        // A torn file that ends seven bytes behind a header's first reads as one with an empty record.
+        if let Some(tag) = tag {
+            self.foreign = Some(format!("a record with tag {tag}"));
+        }
         Ok(())
     }
 }

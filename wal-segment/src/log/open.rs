@@ -60,10 +60,19 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     let tail = tail_start(&segments, &ledger);
     if options.check == Check::All {
         if let Some(checkpoint) = layout::last_checkpoint(fs, dir)? {
-            let inner = if options.ledger { Ledger::load(fs, &checkpoint.path)? } else { Ledger::default() };
-            report.lost.extend(check(fs, &layout::segments(fs, &checkpoint.path)?, &inner)?);
+            let segments = layout::segments(fs, &checkpoint.path)?;
+            let (inner, _) = known(fs, &checkpoint.path, options, &segments)?;
+            report.lost.extend(check(fs, &segments, &inner)?);
+            report.lost.extend(inner.missing_from(&checkpoint.path));
         }
         report.lost.extend(check(fs, &segments[..tail], &ledger)?);
+    }
+    if !ledger.missing().is_empty() {
+        // Numbers are given out again, and then the ledger no longer says so.
+        let path = dir.join(layout::LEDGER_NAME);
+        let len = fs.metadata(&path).map_err(Error::io(&path))?.len;
+        quarantine::keep_range(fs, dir, &path, 0, len)?;
+        report.lost.extend(ledger.missing_from(dir));
     }
     heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
     report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
@@ -101,10 +110,13 @@ pub(super) fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<S
 /// What the ledger says of these segments, as far as it is believed, and whether others have written since: asked before new
 /// entries hide that.
 fn known(fs: &Fs, dir: &Path, options: &LogOptions, segments: &[SegmentRef]) -> Result<(Ledger, bool), Error> {
-    let mut ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
+    let ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
+    // An empty one, too.
+    let goes_on = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
+    let mut ledger = ledger.believed(fs, segments)?;
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
-    let foreign = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
-    Ok((ledger.believed(segments), foreign))
+    let foreign = goes_on || ledger.others_from().is_some();
+    Ok((ledger, foreign))
 }
 
 /// The first segment that a crash may have torn, or that may not be durable yet: the first that the ledger calls
