@@ -125,8 +125,13 @@ impl Lane {
         self.events.iter().any(|event| matches!(event, Event::Drop(_)))
     }
 
+    /// Bytes of what it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len()
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len() >= LANE_BYTES
+        self.bytes() >= LANE_BYTES
     }
 
     /// Gives back what an unusual block made the buffers grow to.

@@ -10,11 +10,15 @@ use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 
-/// Bytes of log per lane and round. Twice as many take some 5 % less CPU time where nothing is compressed, and of a zstd log
-/// come to a peak of 1.25 times what the head keeps, where this makes 1.1.
+/// Bytes of log per lane.
 const BLOCK: u64 = 1 << 18;
-/// Blocks per thread and round.
-const BLOCKS_PER_THREAD: usize = 2;
+/// Blocks per thread and round: so many at first, and at least. More in a round take up to a tenth less CPU time.
+const FEW_BLOCKS: usize = 2;
+/// At most, when they hold little.
+const MANY_BLOCKS: usize = 4;
+/// What a round's lanes are to hold per thread. Four blocks of an uncompressed log hold 2 MiB, of a zstd log four times that,
+/// which would come to a peak of 1.25 times what the head keeps.
+const ROUND_BYTES: usize = 3 << 20;
 /// So much damage is listed one by one.
 const MAX_LISTED: usize = 1_000;
 
@@ -101,7 +105,8 @@ impl Replay<'_> {
     ) -> Result<(), HeadError> {
         let fs = self.shared.fs.clone();
         let blocks = blocks(segments, BLOCK);
-        let lanes = (threads * BLOCKS_PER_THREAD).min(blocks.len());
+        let lanes = (threads * MANY_BLOCKS).min(blocks.len());
+        let mut width = threads * FEW_BLOCKS;
         let mut workers: Vec<Worker<'_>> = (0..lanes)
             .map(|_| Worker {
                 lane: Lane::default(),
@@ -112,10 +117,12 @@ impl Replay<'_> {
         let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0, missed: Vec::new() };
         let mut at = 0;
         while at < blocks.len() {
-            let round = &blocks[at..blocks.len().min(at + lanes)];
+            let round = &blocks[at..blocks.len().min(at + width.min(lanes))];
             self.decode_round(&mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
+            let held = workers[..used].iter().map(|worker| worker.lane.bytes()).sum::<usize>() / used.max(1);
+            width = (threads * ROUND_BYTES / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
             self.apply_workers(&mut workers[..used])?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
