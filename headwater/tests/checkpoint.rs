@@ -28,6 +28,10 @@ fn made(tmp: &Path) -> PathBuf {
             writeln!(page, "ends {n} {t}").expect("a string");
         }
     }
+    ingested(tmp, &page)
+}
+
+fn ingested(tmp: &Path, page: &str) -> PathBuf {
     let (file, data) = (tmp.join("page.txt"), tmp.join("data"));
     fs::write(&file, page).expect("a disk");
     let output = headwater(&["ingest", data.to_str().expect("text"), file.to_str().expect("text")]);
@@ -164,9 +168,13 @@ fn a_segment_that_another_program_cut_is_whole_also_when_it_is_looked_at_alone()
     let alone = wal.join("00000000");
     let records = |path: &Path| code(&headwater(&["records", path.to_str().expect("text")]));
     assert_eq!((records(&wal), records(&alone)), (1, 1));
-    // As after the reference's repair, which goes on in a segment of its own.
-    let last = (0..).take_while(|n| wal.join(format!("{n:08}")).exists()).last().expect("segments");
-    fs::copy(&alone, wal.join(format!("{:08}", last + 1))).expect("room");
+    // As after the reference's repair, which removes what lies behind and goes on in segments of its own.
+    let behind: Vec<PathBuf> =
+        (1..).map(|n| wal.join(format!("{n:08}"))).take_while(|segment| segment.exists()).collect();
+    behind.iter().for_each(|segment| fs::remove_file(segment).expect("a segment"));
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let others = ingested(elsewhere.path(), &format!("another 1 {START}\n"));
+    fs::copy(others.join("wal/00000000"), &behind[0]).expect("room");
     assert_eq!((records(&wal), records(&alone)), (0, 0));
 }
 
