@@ -6,12 +6,13 @@
 //! nor our last fragment anywhere, is not our segment with something wrong: swapped, stale and zeroed pages leave one of the two,
 //! or a beginning that cannot be read.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use tsdb_vfs::{Fs, VfsFile};
 
-use crate::error::{Damage, Location, ReadError};
+use crate::error::{Damage, Location};
 use crate::format::{HEADER_SIZE, PAGE};
 use crate::framer::{Event, Framer, Tally};
 use crate::layout::SegmentRef;
@@ -28,26 +29,26 @@ impl Ledger {
     ///
     /// Entries of segments that another program has rewritten, or cut while it repaired the log, are dropped
     /// ([`others_from`](Self::others_from)); so are those behind the last segment: what should be there is
-    /// [`missing`](Self::missing).
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError::Io`] when a segment cannot be read.
-    pub fn believed(mut self, fs: &Fs, segments: &[SegmentRef]) -> Result<Self, ReadError> {
+    /// [`missing`](Self::missing). A segment that cannot be read counts as ours: whoever reads it will say so.
+    pub fn believed(mut self, fs: &Fs, segments: &[SegmentRef]) -> Self {
+        if self.is_empty() {
+            return self;
+        }
         let mut held: Vec<&SegmentRef> = segments.iter().collect();
         // It speaks of the first of two names for a number.
         held.dedup_by_key(|segment| segment.index);
         let known: Vec<Option<LedgerEntry>> =
             held.iter().map(|segment| self.get(segment.index).filter(|e| e.records > 0 || e.sealed)).collect();
-        let firsts = held.iter().map(|segment| first_of(fs, segment)).collect::<Result<Vec<_>, _>>()?;
-        let foreign = (0..held.len())
+        let firsts: Vec<_> = held.iter().map(|segment| first_of(fs, segment).unwrap_or_default()).collect();
+        let foreign: Vec<_> = (0..held.len())
             .map(|i| match &known[i] {
-                Some(entry) => is_anothers(fs, held[i], firsts[i], entry, &known),
+                Some(entry) => is_anothers(fs, held[i], firsts[i], entry, &known).unwrap_or_default(),
                 // Before the first that it knows is what was there when it began.
-                None => Ok(self.get(held[i].index).is_none()
-                    && self.first_segment().is_some_and(|first| first < held[i].index)),
+                None => {
+                    self.get(held[i].index).is_none() && self.first_segment().is_some_and(|first| first < held[i].index)
+                }
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect();
         // The repair leaves nothing of ours behind the place that it mended.
         let mended = (0..held.len()).find(|&i| foreign[i] && known[i].is_some());
         let mut others = None;
@@ -57,10 +58,10 @@ impl Ledger {
             let begins_as_ours = known[i].as_ref().is_some_and(|entry| firsts[i] == Some(entry.first));
             let stale = match &known[i] {
                 _ if foreign[i] => true,
-                Some(_) if mended < Some(i) && mended.is_some() => !begins_as_ours,
+                Some(_) if mended.is_some_and(|mended| mended < i) => !begins_as_ours,
                 // It begins the next segment before anybody has something for it.
                 _ if held[i].len == 0 => behind,
-                Some(entry) => behind && was_cut(fs, held[i], entry)?,
+                Some(entry) => behind && was_cut(fs, held[i], entry).unwrap_or_default(),
                 None => false,
             };
             if stale {
@@ -75,7 +76,7 @@ impl Ledger {
         let missing = if others.is_none() { self.entries().filter(gone).copied().collect() } else { Vec::new() };
         self.retain(|known| Some(known) <= last);
         self.found(others, missing);
-        Ok(self)
+        self
     }
 
     /// Segments that held durable records when the ledger was written, at the log's end, and are not there. Those at its
@@ -95,7 +96,7 @@ fn is_anothers(
     first: Option<Head>,
     entry: &LedgerEntry,
     known: &[Option<LedgerEntry>],
-) -> Result<bool, ReadError> {
+) -> io::Result<bool> {
     let Some(first) = first else { return Ok(false) };
     // Not a segment of ours under another's number either.
     if known.iter().flatten().any(|known| known.first == first) {
@@ -104,47 +105,38 @@ fn is_anothers(
     if entry.first == Head::default() {
         return Ok(entry.sealed);
     }
-    let held = fs.open_read(&segment.path).and_then(|file| holds(&*file, &[entry.first, entry.last]));
-    held.map(|held| !held).map_err(ReadError::io(&segment.path))
+    Ok(!holds(&*fs.open_read(&segment.path)?, &[entry.first, entry.last])?)
 }
 
 /// Whether this segment of ours, with another program's behind it, is what the reference's repair made of it: what was kept,
 /// in a new file of whole pages and in the other program's compression. Zeros in place of the end look the same; other
 /// records, as many and as long, do not.
-fn was_cut(fs: &Fs, segment: &SegmentRef, entry: &LedgerEntry) -> Result<bool, ReadError> {
-    let read = || {
-        let (mut at_entry, mut all) = (None, Tally::default());
-        let sound = walk(&*fs.open_read(&segment.path)?, |tally| {
-            all = tally;
-            at_entry = at_entry.or(Some(tally).filter(|tally| tally.end == entry.offset));
-            ControlFlow::Continue(())
-        })?;
-        let found = at_entry.unwrap_or(all);
-        Ok(sound && (found.records, found.end) != (entry.records, entry.offset))
-    };
-    read().map_err(ReadError::io(&segment.path))
+fn was_cut(fs: &Fs, segment: &SegmentRef, entry: &LedgerEntry) -> io::Result<bool> {
+    let (mut at_entry, mut all) = (None, Tally::default());
+    let sound = walk(&*fs.open_read(&segment.path)?, |tally| {
+        all = tally;
+        at_entry = at_entry.or(Some(tally).filter(|tally| tally.end == entry.offset));
+        ControlFlow::Continue(())
+    })?;
+    let found = at_entry.unwrap_or(all);
+    Ok(sound && (found.records, found.end) != (entry.records, entry.offset))
 }
 
 /// What tells the segment from others, if that is in a whole record, with nothing but whole records before it.
-fn first_of(fs: &Fs, segment: &SegmentRef) -> Result<Option<Head>, ReadError> {
+fn first_of(fs: &Fs, segment: &SegmentRef) -> io::Result<Option<Head>> {
     if segment.len == 0 {
         return Ok(None);
     }
     let mut first = Head::default();
-    let seen = |tally: Tally| {
+    walk(&*fs.open_read(&segment.path)?, |tally| {
         first = tally.first;
         if first == Head::default() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    match fs.open_read(&segment.path).and_then(|file| walk(&*file, seen)) {
-        Ok(_) => Ok(Some(first).filter(|first| *first != Head::default())),
-        // For whoever reads it to say.
-        Err(e) if tsdb_vfs::is_not_regular(&e) => Ok(None),
-        Err(e) => Err(ReadError::io(&segment.path)(e)),
-    }
+    })?;
+    Ok(Some(first).filter(|first| *first != Head::default()))
 }
 
 /// Shows what was passed after every record, until that breaks off, and says whether nothing was wrong up to there.
-fn walk(file: &dyn VfsFile, mut passed: impl FnMut(Tally) -> ControlFlow<()>) -> std::io::Result<bool> {
+fn walk(file: &dyn VfsFile, mut passed: impl FnMut(Tally) -> ControlFlow<()>) -> io::Result<bool> {
     let (mut framer, mut piece, mut at) = (Framer::new(), vec![0; PAGE as usize], 0);
     loop {
         let len = file.read_full_at(&mut piece, at)?;
@@ -165,7 +157,7 @@ fn walk(file: &dyn VfsFile, mut passed: impl FnMut(Tally) -> ControlFlow<()>) ->
 }
 
 /// Whether one of these stands anywhere in the file.
-fn holds(file: &dyn VfsFile, heads: &[Head]) -> std::io::Result<bool> {
+fn holds(file: &dyn VfsFile, heads: &[Head]) -> io::Result<bool> {
     let (mut piece, mut at) = (vec![0; PIECE], 0);
     loop {
         let len = file.read_full_at(&mut piece, at)?;

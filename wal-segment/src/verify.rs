@@ -211,13 +211,13 @@ impl Survey {
                 }
             }
             let segments = layout::segments(fs, &checkpoint.path)?;
-            let inner = inner.believed(fs, &segments)?;
+            let inner = inner.believed(fs, &segments);
             survey.segments(&Looked { fs, judge, ledger: &inner, in_checkpoint: true }, &segments, None);
             survey.missing(&checkpoint.path, &inner);
         }
         survey.segments = layout::segments(fs, dir)?;
         let segments = survey.segments.clone();
-        let ledger = std::mem::take(&mut survey.ledger).believed(fs, &segments)?;
+        let ledger = std::mem::take(&mut survey.ledger).believed(fs, &segments);
         survey.ledger = ledger.clone();
         survey.segments(&Looked { fs, judge, ledger: &ledger, in_checkpoint: false }, &segments, survey.checkpoint);
         survey.missing(dir, &ledger);

@@ -143,7 +143,7 @@ impl Ahead {
         else {
             return Ok(None);
         };
-        let ledger = Ledger::load(fs, wal)?.believed(fs, &segments)?;
+        let ledger = Ledger::load(fs, wal)?.believed(fs, &segments);
         let settled =
             segments.partition_point(|segment| settled.last().is_some_and(|settled| segment.index <= settled.index));
         Ok(Some(Self { ledger, checkpoint, segments, settled }))
@@ -233,7 +233,7 @@ impl Replay<'_> {
         // Before the segments are listed: somebody may be writing to them, and it must not speak of more than is read.
         let ledger = Ledger::load(&fs, &wal)?;
         let (checkpoint, segments) = layout::replay_segments(&fs, &wal)?;
-        let ledger = ledger.believed(&fs, &segments)?;
+        let ledger = ledger.believed(&fs, &segments);
         self.bytes_total = bytes(&checkpoint) + bytes(&segments);
         self.report.bytes = self.bytes_total;
         self.report.checkpoint = layout::last_checkpoint(&self.shared.fs, &wal)?.map(|checkpoint| checkpoint.index);
@@ -255,7 +255,7 @@ impl Replay<'_> {
         let started = Instant::now();
         let ledger = match checkpoint.first() {
             Some(first) => {
-                let ledger = Ledger::load(&self.shared.fs, first.dir())?.believed(&self.shared.fs, checkpoint)?;
+                let ledger = Ledger::load(&self.shared.fs, first.dir())?.believed(&self.shared.fs, checkpoint);
                 self.miss(&mut ledger.missing_from(first.dir()).collect());
                 ledger
             }

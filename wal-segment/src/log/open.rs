@@ -113,7 +113,7 @@ fn known(fs: &Fs, dir: &Path, options: &LogOptions, segments: &[SegmentRef]) -> 
     let ledger = if options.ledger { Ledger::load(fs, dir)? } else { Ledger::default() };
     // An empty one, too.
     let goes_on = segments.last().is_some_and(|last| ledger.last_segment().is_some_and(|known| known < last.index));
-    let mut ledger = ledger.believed(fs, segments)?;
+    let mut ledger = ledger.believed(fs, segments);
     ledger.retain(|known| segments.iter().any(|segment| segment.index == known));
     let foreign = goes_on || ledger.others_from().is_some();
     Ok((ledger, foreign))
