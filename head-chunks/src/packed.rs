@@ -17,26 +17,24 @@
 //!
 //! This is a form in memory only: nothing of it is ever written, and it may change with any version.
 
-use tsdb_model::varint::{self, unzigzag, zigzag};
+use tsdb_model::varint::{self, zigzag};
 
-use crate::bits::{BitReader, PIECE, SplitBits};
+use crate::bits::{PIECE, SplitBits};
 use crate::floats::Count;
 use crate::window::Window;
-use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field, read_dod};
+use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field};
 
 mod decimal;
+mod unpack;
 
 use decimal::{POWERS, integer, value};
+use unpack::{AT_ONCE, Unpack};
 
 const TIME_BITS: u32 = 48;
 const FIRST_BITS: u32 = 55;
 const WIDTH_BITS: u32 = 6;
 /// A width gives way to one that is so much narrower: the fresh one costs six bits and a control bit.
 const SLACK: u32 = 8;
-
-/// Samples that [`PackedState::assemble`] takes out before it puts them in: each of the two loops has registers enough for
-/// itself, one for both has not. As many as most chunks have.
-const AT_ONCE: usize = 128;
 
 const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
 
@@ -277,7 +275,7 @@ impl PackedState {
     }
 
     fn unpack<'a>(&self, bytes: &'a [u8]) -> Unpack<'a> {
-        Unpack { bits: BitReader::new(bytes, 0), left: self.num_samples(), first: true, t: 0, delta: 0, k: 0, width: 0 }
+        Unpack::new(bytes, self.num_samples())
     }
 
     /// Number of samples.
@@ -350,89 +348,6 @@ impl PackedState {
         let (tail, len) = state.tail();
         out.extend_from_slice(&tail[..len]);
         out[start..start + 2].copy_from_slice(&state.num_samples().to_be_bytes());
-    }
-}
-
-/// Times and integers of a packed chunk: bytes that [`PackedState`] wrote, so nothing of them is doubted.
-#[derive(Clone, Copy)]
-struct Unpack<'a> {
-    bits: BitReader<'a>,
-    left: u16,
-    first: bool,
-    t: i64,
-    delta: i64,
-    k: i64,
-    width: u32,
-}
-
-impl Unpack<'_> {
-    /// Takes out the next samples. Returns how many: fewer than there is room for only when they end.
-    #[inline(never)]
-    fn fill(&mut self, times: &mut [i64; AT_ONCE], values: &mut [f64; AT_ONCE], exponent: u8) -> usize {
-        let mut integers = [0; AT_ONCE];
-        let mut unpack = *self;
-        let mut n = 0;
-        for (time, integer) in times.iter_mut().zip(&mut integers) {
-            let Some((t, k)) = unpack.next() else { break };
-            (*time, *integer) = (t, k);
-            n += 1;
-        }
-        *self = unpack;
-        for (to, &k) in values.iter_mut().zip(&integers[..n]) {
-            *to = value(k, exponent);
-        }
-        n
-    }
-
-    /// A difference behind `used` bits of `word`, which a peek gave.
-    #[inline(always)]
-    fn difference(&mut self, word: u64, used: u32) {
-        self.bits.consume(used);
-        if self.width == 0 {
-            return;
-        }
-        let bits = if used + self.width <= crate::bits::PEEK_BITS {
-            self.bits.consume(self.width);
-            (word << used) >> (64 - self.width)
-        } else {
-            self.bits.read(self.width)
-        };
-        self.k = self.k.wrapping_add(unzigzag(bits));
-    }
-
-    #[inline(always)]
-    fn fresh(&mut self, word: u64, used: u32) {
-        self.width = (word << used >> (64 - WIDTH_BITS)) as u32;
-        self.difference(word, used + WIDTH_BITS);
-    }
-}
-
-impl Iterator for Unpack<'_> {
-    type Item = (i64, i64);
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<(i64, i64)> {
-        self.left = self.left.checked_sub(1)?;
-        if self.first {
-            self.first = false;
-            let shift = 64 - TIME_BITS;
-            self.t = (self.bits.read(TIME_BITS) << shift) as i64 >> shift;
-            self.k = unzigzag(self.bits.read(FIRST_BITS));
-            return Some((self.t, self.k));
-        }
-        let word = self.bits.peek();
-        match word >> 62 {
-            0b00 | 0b01 => self.difference(word, 1),
-            0b10 => self.fresh(word, 2),
-            _ => {
-                self.bits.consume(2);
-                self.delta = self.delta.wrapping_add(read_dod(&mut self.bits));
-                let word = self.bits.peek();
-                if word >> 63 == 0 { self.difference(word, 1) } else { self.fresh(word, 1) }
-            }
-        }
-        self.t = self.t.wrapping_add(self.delta);
-        Some((self.t, self.k))
     }
 }
 
