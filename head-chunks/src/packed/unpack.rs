@@ -12,7 +12,7 @@ use crate::xor::read_dod;
 /// has not. As many as most chunks have.
 pub(super) const AT_ONCE: usize = 128;
 
-/// Times and integers of a packed chunk: bytes that [`PackedState`] wrote, so nothing of them is doubted.
+/// Times and integers of a packed chunk: bytes that [`PackedState`](super::PackedState) wrote, so nothing of them is doubted.
 #[derive(Clone, Copy)]
 pub(super) struct Unpack<'a> {
     bits: BitReader<'a>,
