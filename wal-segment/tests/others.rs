@@ -183,6 +183,7 @@ fn segments_that_are_gone_from_the_end_are_missed_once() {
         assert_eq!(missed, expected);
         assert_eq!(report.segment, 6 - gone);
         // What said so is kept, and nobody is told again.
+        assert_eq!(report.ledger_kept.is_some(), !with_repair);
         let kept = fs.list(Path::new("/data/wal/quarantine")).unwrap();
         assert!(kept.iter().any(|entry| entry.name.to_string_lossy().starts_with(LEDGER_NAME)), "{kept:?}");
         assert_eq!(problems(&fs), (0, 0));

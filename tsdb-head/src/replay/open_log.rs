@@ -50,6 +50,7 @@ pub(super) fn finish(
         opened => opened,
     };
     let (log, found) = opened?;
+    report.quarantined.extend(found.ledger_kept);
     if let Some(healed) = found.healed {
         let problem = format!("{}; cut off", healed.damage.fault);
         let damage = ReplayDamage::new(Some(healed.damage.location), problem);
@@ -63,8 +64,8 @@ pub(super) fn finish(
     Ok(log)
 }
 
-/// Refuses a log whose last segments are gone, file and all, if the policy is to refuse damage: opening would give their numbers
-/// out again. Everything else that is damaged, opening leaves as it is.
+/// Refuses a log whose last segments are gone, file and all, if the policy is to refuse damage: opening would give their
+/// numbers out again. Everything else that is damaged, opening leaves as it is.
 pub(super) fn refuse_missing(fs: &Fs, dir: &Path, policy: DamagePolicy) -> Result<(), HeadError> {
     if policy != DamagePolicy::Strict || !fs.dir_exists(dir).map_err(HeadError::io(dir))? {
         return Ok(());

@@ -27,6 +27,8 @@ pub struct OpenReport {
     /// Records that were durable and are not there as they were, in segments that read without damage: pages of zeros at
     /// the end, a cut file. The log is usable; the records are lost unless a copy has them.
     pub lost: Vec<Damage>,
+    /// Where the ledger is kept that knew of segments which are missing at the log's end: their numbers are given out again.
+    pub ledger_kept: Option<PathBuf>,
     /// Whether another program has written to the log since the ledger was.
     pub foreign: bool,
 }
@@ -68,10 +70,9 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
         report.lost.extend(check(fs, &segments[..tail], &ledger)?);
     }
     if !ledger.missing().is_empty() {
-        // Numbers are given out again, and then the ledger no longer says so.
         let path = dir.join(layout::LEDGER_NAME);
         let len = fs.metadata(&path).map_err(Error::io(&path))?.len;
-        quarantine::keep_range(fs, dir, &path, 0, len)?;
+        report.ledger_kept = Some(quarantine::keep_range(fs, dir, &path, 0, len)?);
         report.lost.extend(ledger.missing_from(dir));
     }
     heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
