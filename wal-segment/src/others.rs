@@ -3,8 +3,8 @@
 //! The reference's repair cuts the damaged segment behind its last sound record, pads it to its page, deletes every segment
 //! behind it and goes on under their numbers. A ledger that is taken at its word calls all of that loss. Nothing in the
 //! log says who wrote it; but a segment that begins with a whole record which is none of ours, and holds neither our first
-//! nor our last fragment anywhere, is not our segment with something wrong: swapped, stale and zeroed pages leave one of the two,
-//! or a beginning that cannot be read.
+//! nor our last fragment anywhere, is not our segment with something wrong: swapped, stale and zeroed pages leave one of
+//! the two, or a beginning that cannot be read.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -39,7 +39,9 @@ impl Ledger {
         held.dedup_by_key(|segment| segment.index);
         let known: Vec<Option<LedgerEntry>> =
             held.iter().map(|segment| self.get(segment.index).filter(|e| e.records > 0 || e.sealed)).collect();
-        let firsts: Vec<_> = held.iter().map(|segment| first_of(fs, segment).unwrap_or_default()).collect();
+        let firsts: Vec<_> = (held.iter().zip(&known))
+            .map(|(segment, entry)| entry.and_then(|_| first_of(fs, segment).unwrap_or_default()))
+            .collect();
         let foreign: Vec<_> = (0..held.len())
             .map(|i| match &known[i] {
                 Some(entry) => is_anothers(fs, held[i], firsts[i], entry, &known).unwrap_or_default(),
