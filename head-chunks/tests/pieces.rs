@@ -131,22 +131,21 @@ fn many_threads_find_what_one_finds() -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
+/// Chunks of series 1 to `n` with these bytes.
+fn write(files: &ChunkFiles, n: u64, data: &[u8]) -> Result<(), FilesError> {
+    for series in (1..=n).map(SeriesRef) {
+        let encoding = Encoding::Xor;
+        files.write(&NewChunk { series, mint: 1, maxt: 2, encoding, data, out_of_order: false })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_caller_that_has_had_enough_ends_it() -> Result<(), Box<dyn std::error::Error>> {
     let scratch = tempfile::tempdir()?;
     let (files, _) = ChunkFiles::open(fs(), scratch.path(), Options::default())?;
     let data = [0; 500];
-    for n in 0..5_000 {
-        let series = SeriesRef(n + 1);
-        files.write(&NewChunk {
-            series,
-            mint: 1,
-            maxt: 2,
-            encoding: Encoding::Xor,
-            data: &data,
-            out_of_order: false,
-        })?;
-    }
+    write(&files, 5_000, &data)?;
     let mut seen = 0;
     let ended = files.iterate(|meta| {
         seen += 1;
@@ -163,17 +162,7 @@ fn the_caller_may_use_the_threads_itself() -> Result<(), Box<dyn std::error::Err
     let scratch = tempfile::tempdir()?;
     let (files, _) = ChunkFiles::open(fs(), scratch.path(), Options::default())?;
     let data = [1; 900];
-    for n in 0..20_000 {
-        let series = SeriesRef(n + 1);
-        files.write(&NewChunk {
-            series,
-            mint: 1,
-            maxt: 2,
-            encoding: Encoding::Xor,
-            data: &data,
-            out_of_order: false,
-        })?;
-    }
+    write(&files, 20_000, &data)?;
     files.flush()?;
     for threads in 1..=5 {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
