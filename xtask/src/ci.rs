@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Only these steps
     #[arg(value_name = "STEP")]
     only: Vec<String>,
-    /// Leave out what takes minutes: threads, stress, interop, fuzz, crash
+    /// Leave out what takes minutes: threads, sanitizer, stress, interop, fuzz, crash
     #[arg(long)]
     fast: bool,
     /// Runs of each fuzz target, 20 seconds at most
@@ -59,6 +59,12 @@ const STEPS: &[Step] = &[
         about: "the head under a scheduler that tries the orders in which its threads can run",
         slow: true,
         run: |_| threads(),
+    },
+    Step {
+        name: "sanitizer",
+        about: "tests of the crates with unsafe code, under AddressSanitizer",
+        slow: true,
+        run: |_| sanitizer(),
     },
     Step {
         name: "stress",
@@ -134,6 +140,21 @@ fn threads() -> Result<()> {
         "threads",
         "--locked",
     ]))
+}
+
+/// The crates' own tests of what is `unsafe` in them, the fuzz targets aside: the sanitizer is in every rustc, behind
+/// `RUSTC_BOOTSTRAP`. With a target named, build scripts stay as they are.
+fn sanitizer() -> Result<()> {
+    let mut cargo = sh::cargo();
+    cargo
+        .args(["test", "--locked", "--package", "wal-segment", "--package", "head-chunks", "--package", "tsdb-head"])
+        .args(["--lib", "--test", "floats", "--target", &fuzz::host()?])
+        .arg("--target-dir")
+        .arg(sh::target_dir().join("sanitizer"))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Zsanitizer=address")
+        .env_remove("RUSTFLAGS");
+    sh::run(&mut cargo)
 }
 
 fn stress() -> Result<()> {

@@ -126,7 +126,7 @@ fn build(bare: bool) -> Result<PathBuf> {
 }
 
 /// The host triple, which `rustc -vV` names.
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let version = sh::output(std::process::Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc -vV names no host")?.to_owned())
