@@ -129,6 +129,14 @@ impl Partition {
         self.gate.open(low, newest);
     }
 
+    /// A sample of this series comes soon.
+    #[inline]
+    pub(crate) fn ask_for(&self, low: u8) {
+        if let Some(hot) = self.rank.row(low).and_then(|row| self.hot.get(row)) {
+            ask_for(hot);
+        }
+    }
+
     /// Appends a float. `st` is its start timestamp, 0 for none.
     #[inline]
     pub(crate) fn append_float(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {

@@ -18,6 +18,9 @@ use crate::head::Shared;
 use crate::partition::{Appended, Partition, PartitionCell};
 use crate::sync::Mutex;
 
+/// Entries between the one that is applied and the one whose series' state is asked for: what a line takes to come.
+const AHEAD: usize = 16;
+
 /// A run and the lane it is in.
 #[derive(Debug, Clone, Copy)]
 struct Placed {
@@ -155,7 +158,10 @@ fn apply_group(
         let entries = &lane.entries[run.start as usize..][..run.len as usize];
         if holes.is_none() && !changes.concern(lane_number, &run) {
             let floor = data.floor();
-            for &entry in entries {
+            for (at, &entry) in entries.iter().enumerate() {
+                if let Some(coming) = entries.get(at + AHEAD) {
+                    data.ask_for(coming.low());
+                }
                 if entry.t() <= floor && !entry.is_wide() {
                     local.late += 1;
                     continue;
