@@ -27,7 +27,7 @@ use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field};
 mod decimal;
 mod unpack;
 
-use decimal::{POWERS, integer, value};
+use decimal::{POWERS, integer, known_integer, value};
 use unpack::{AT_ONCE, Unpack};
 
 const TIME_BITS: u32 = 48;
@@ -76,29 +76,51 @@ pub enum Misfit {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedState {
-    /// As it says while the bits' flags are 0. Otherwise they are the exponent plus one, `value` is the last integer, and
-    /// `delta` is a [`Meta`].
+    /// As it says while the bits' flags are 0. Otherwise they are the exponent plus one, and `delta` is a [`Meta`].
     state: AppendState,
 }
 
-/// What a packed chunk needs beside the last sample, in the place of XOR's delta.
+/// What a packed chunk needs beside the last sample, in the place of XOR's delta: the delta in the low 32 bits, the width in
+/// the eight above, and in the highest 16 how many bits the XOR chunk has, which decides when it is full.
 #[derive(Debug, Clone, Copy)]
-struct Meta {
-    delta: u32,
-    width: u8,
-    /// How many bits the XOR chunk has: what decides when it is full. XOR's window is where it always is.
-    xor_bits: u16,
-}
+struct Meta(u64);
 
 impl Meta {
     #[inline(always)]
-    fn of(bits: u64) -> Self {
-        Self { delta: bits as u32, width: (bits >> 32) as u8, xor_bits: (bits >> 48) as u16 }
+    fn delta(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn with_delta(self, delta: u32) -> Self {
+        Self(self.0 >> 32 << 32 | u64::from(delta))
     }
 
     #[inline(always)]
-    fn bits(self) -> u64 {
-        u64::from(self.delta) | u64::from(self.width) << 32 | u64::from(self.xor_bits) << 48
+    fn width(self) -> u32 {
+        u32::from((self.0 >> 32) as u8)
+    }
+
+    fn with_width(self, width: u32) -> Self {
+        Self(self.0 & !(0xff << 32) | u64::from(width) << 32)
+    }
+
+    /// Whether a difference goes in with the current width, and that is not too wide for it. What it needs is counted only
+    /// when that matters.
+    #[inline(always)]
+    fn is_wide_enough(self, difference: u64) -> bool {
+        let width = self.width();
+        difference >> width == 0 && (width <= SLACK || difference >> (width - SLACK - 1) != 0)
+    }
+
+    #[inline(always)]
+    fn xor_bits(self) -> u32 {
+        (self.0 >> 48) as u32
+    }
+
+    /// With an XOR chunk that is so many bits longer, if they can be counted.
+    #[inline(always)]
+    fn longer(self, bits: u32) -> Option<Self> {
+        self.0.checked_add(u64::from(bits) << 48).map(Self)
     }
 }
 
@@ -143,15 +165,44 @@ impl PackedState {
             }
             return self.state.append(t, v, emit).map_err(|_| Misfit::Full);
         }
-        let exponent = form - 1;
-        let k = integer(v, exponent).ok_or(Misfit::Form)?;
-        let mut meta = Meta::of(self.state.delta);
-        let delta = u32::try_from(t.wrapping_sub(self.state.t)).map_err(|_| Misfit::Form)?;
-        let dod = i64::from(delta) - i64::from(meta.delta);
-        let before = self.state.value as i64;
-        let count = self.state.bits.beside;
+        let k = integer(v, form - 1).ok_or(Misfit::Form)?;
+        let difference = zigzag(k - known_integer(f64::from_bits(self.state.value), form - 1));
+        let (meta, count) = (Meta(self.state.delta), self.state.bits.beside);
+        let delta = t.wrapping_sub(self.state.t);
+        if delta != i64::from(meta.delta()) || !meta.is_wide_enough(difference) || count.samples() == 1 {
+            return self.append_rarely(delta, v, difference, emit);
+        }
         let mut window = count.window();
-        let xor_field = window.xor_field_len(v.to_bits() ^ value(before, exponent).to_bits());
+        let xor_field = window.xor_field_len(v.to_bits() ^ self.state.value);
+        let meta = meta.longer(1 + xor_field).ok_or(Misfit::Form)?;
+        // Control bit and difference.
+        self.state.bits.put(difference, 1 + meta.width(), emit);
+        self.remember(t, meta, v, count.next(window));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, t: i64, meta: Meta, v: f64, count: Count) {
+        (self.state.t, self.state.delta, self.state.value) = (t, meta.0, v.to_bits());
+        self.state.bits.beside = count;
+    }
+
+    /// Appends a sample, `delta` behind the last one and its integer `difference` (zig-zag) away, that is not like the ones
+    /// before.
+    #[inline(never)]
+    fn append_rarely(
+        &mut self,
+        delta: i64,
+        v: f64,
+        difference: u64,
+        emit: &mut impl FnMut([u8; PIECE]),
+    ) -> Result<(), Misfit> {
+        let (meta, count) = (Meta(self.state.delta), self.state.bits.beside);
+        let t = self.state.t.wrapping_add(delta);
+        let delta = u32::try_from(delta).map_err(|_| Misfit::Form)?;
+        let dod = i64::from(delta) - i64::from(meta.delta());
+        let mut window = count.window();
+        let xor_field = window.xor_field_len(v.to_bits() ^ self.state.value);
         let (dod_field, mut xor_time) = if dod == 0 {
             (None, 1)
         } else {
@@ -161,12 +212,8 @@ impl PackedState {
         if count.samples() == 1 {
             xor_time = varint::uvarint_len(delta.into()) as u32 * 8;
         }
-        let difference = zigzag(k - before);
-        let width = u32::from(meta.width);
-        // What the difference needs is counted only when that matters: it is more than the width, or so much less.
-        let fresh = difference >> width != 0 || (width > SLACK && difference >> (width - SLACK - 1) == 0);
-        meta.xor_bits = u16::try_from(u32::from(meta.xor_bits) + xor_time + xor_field).map_err(|_| Misfit::Form)?;
-        meta.delta = delta;
+        let fresh = !meta.is_wide_enough(difference);
+        let mut meta = meta.longer(xor_time + xor_field).ok_or(Misfit::Form)?.with_delta(delta);
         let (prefix, prefix_len) = match dod_field {
             None if fresh => (0b10, 2),
             None => (0, 1),
@@ -177,16 +224,15 @@ impl PackedState {
         };
         let (bits, n) = if fresh {
             let need = bit_len(difference);
-            meta.width = need as u8;
+            meta = meta.with_width(need);
             let head = prefix << WIDTH_BITS | u64::from(need);
             (head << need | difference, prefix_len + WIDTH_BITS + need)
         } else {
             // The prefix is one bit, and it is 0.
-            (difference, prefix_len + width)
+            (difference, prefix_len + meta.width())
         };
         self.state.bits.put(bits, n, emit);
-        self.state.bits.beside = count.next(window);
-        (self.state.t, self.state.delta, self.state.value) = (t, meta.bits(), k as u64);
+        self.remember(t, meta, v, count.next(window));
         Ok(())
     }
 
@@ -209,8 +255,8 @@ impl PackedState {
         bits.put(t as u64 & u64::MAX >> shift, TIME_BITS, emit);
         bits.put(zigzag(k), FIRST_BITS, emit);
         let time_len = varint::uvarint_len(zigzag(t)) as u16;
-        let meta = Meta { delta: 0, width: 0, xor_bits: 16 + time_len * 8 + 64 };
-        self.state = AppendState { bits, t, delta: meta.bits(), value: k as u64 };
+        let meta = u64::from(16 + time_len * 8 + 64) << 48;
+        self.state = AppendState { bits, t, delta: meta, value: v.to_bits() };
         true
     }
 
@@ -296,17 +342,14 @@ impl PackedState {
     #[must_use]
     #[inline]
     pub fn last_value(&self) -> f64 {
-        match self.form() {
-            0 => self.state.last_value(),
-            form => value(self.state.value as i64, form - 1),
-        }
+        self.state.last_value()
     }
 
     /// Whether the XOR chunk has more than [`MAX_BYTES_BEFORE_APPEND`] bytes' bits.
     #[must_use]
     #[inline]
     pub fn is_over_the_limit(&self) -> bool {
-        let bits = if self.form() == 0 { self.state.bit_len() } else { Meta::of(self.state.delta).xor_bits.into() };
+        let bits = if self.form() == 0 { self.state.bit_len() } else { Meta(self.state.delta).xor_bits() };
         bits > LIMIT
     }
 

@@ -23,6 +23,13 @@ pub(super) fn integer(v: f64, exponent: u8) -> Option<i64> {
     (in_range & (back.to_bits() == v.to_bits())).then_some(k)
 }
 
+/// As [`integer`], of a value of which that is known to be one.
+#[inline(always)]
+pub(super) fn known_integer(v: f64, exponent: u8) -> i64 {
+    let scaled = if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] };
+    (scaled + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i64
+}
+
 /// What [`integer`] was given.
 #[inline(always)]
 pub(super) fn value(k: i64, exponent: u8) -> f64 {
