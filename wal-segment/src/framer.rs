@@ -14,6 +14,7 @@
 //! fragments of a record whose beginning it has not seen.
 
 use crate::Compression;
+use crate::chain::combine;
 use crate::error::{FrameFault, TornAt};
 use crate::format::{FragmentHeader, HEADER_SIZE, PAGE, checksum, next_page, room_in_page};
 
@@ -126,7 +127,7 @@ impl Tally {
         let last = if behind.last[0] == 0 { self.last } else { behind.last };
         *self = Self {
             records: self.records + behind.records,
-            chain: crc32c::crc32c_combine(self.chain, behind.chain, behind.chained as usize),
+            chain: combine(self.chain, behind.chain, behind.chained),
             chained: self.chained + behind.chained,
             end: self.end.max(behind.end),
             first,

@@ -48,6 +48,7 @@ pub mod parallel;
 pub mod repair;
 pub mod verify;
 
+mod chain;
 mod compression;
 mod frame;
 mod fresh;
