@@ -1,5 +1,6 @@
 //! Appending floats.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use head_chunks::Encoding;
@@ -9,6 +10,11 @@ use super::cut::{ChunkRules, estimated_end};
 use super::gate::{Gate, ask_for};
 use super::segments::{Chain, Segments};
 use super::{CUT, Finished, Hot, LastKind, NO_TIME, Partition, Refusal};
+
+thread_local! {
+    /// Where a chunk's bytes are put together, before it is known how many they are: a kilobyte at most, or nearly.
+    static ASSEMBLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What became of a sample that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,9 +222,11 @@ impl Partition {
     /// The open XOR chunk's bytes.
     pub(super) fn xor_bytes(&self, row: usize) -> Arc<[u8]> {
         let hot = &self.hot[row];
-        let mut bytes = Vec::with_capacity(512);
-        hot.xor.assemble(self.segments.runs(hot.chain, hot.xor.full_pieces()), &mut bytes);
-        Arc::from(bytes)
+        ASSEMBLED.with_borrow_mut(|bytes| {
+            bytes.clear();
+            hot.xor.assemble(self.segments.runs(hot.chain, hot.xor.full_pieces()), bytes);
+            Arc::from(&bytes[..])
+        })
     }
 
     /// Drops the open XOR chunk; what is left of the series ends at `maxt`.

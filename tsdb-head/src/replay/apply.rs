@@ -14,6 +14,7 @@ use super::nameless::NamelessSamples;
 use super::series::{At, Changes};
 use crate::HeadError;
 use crate::append::{AnyHistogram, stale_histogram};
+use crate::directory::Directory;
 use crate::head::Shared;
 use crate::partition::{Appended, Partition, PartitionCell};
 use crate::sync::Mutex;
@@ -51,10 +52,14 @@ impl Replay<'_> {
         let totals = Totals::default();
         let writable = self.writable;
         let shared = self.shared;
-        groups
-            .par_iter()
-            .with_max_len(4)
-            .try_for_each(|group| apply_group(shared, group, &lanes, &changes, writable, &totals))?;
+        {
+            let directory = shared.directory.read();
+            let directory = &*directory;
+            groups
+                .par_iter()
+                .with_max_len(4)
+                .try_for_each(|group| apply_group(shared, directory, group, &lanes, &changes, writable, &totals))?;
+        }
         self.take_totals(totals);
         self.raise_floors(&changes);
         Ok(())
@@ -130,6 +135,7 @@ impl Default for Totals {
 /// All samples of one partition, in order.
 fn apply_group(
     shared: &Shared,
+    directory: &Directory,
     group: &[Placed],
     lanes: &[&Lane],
     changes: &Changes,
@@ -138,7 +144,7 @@ fn apply_group(
 ) -> Result<(), HeadError> {
     let number = group[0].run.partition;
     let samples: u64 = group.iter().map(|placed| u64::from(placed.run.len)).sum();
-    let Some(cell) = shared.cell(number) else {
+    let Some(cell) = directory.get(number) else {
         let mut unknown = NamelessSamples::default();
         for &Placed { lane, run } in group {
             let lane = lanes[lane as usize];
@@ -194,7 +200,7 @@ fn apply_group(
     let full = !data.finished().is_empty();
     drop(data);
     if full {
-        store_chunks(shared, &cell, writable)?;
+        store_chunks(shared, cell, writable)?;
     }
     Ok(())
 }
@@ -334,7 +340,7 @@ fn sort_by_partition(placed: &mut Vec<Placed>) {
         return;
     };
     let width = high - low + 1;
-    if placed.len() < 4096 || width > 1 << 20 {
+    if width > 4 * placed.len() as u64 + 1024 {
         placed.sort_by_key(|placed| placed.run.partition);
         return;
     }
