@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use benches::histograms::Latencies;
 use benches::workload::{Values, Walk, Workload};
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tsdb_head::{Head, HeadOptions, HeadStats};
@@ -56,6 +57,8 @@ pub(super) fn ingest(header: &Value) -> Answered {
     memory::start();
     let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
     let histograms = args.values == "histograms";
+    // As goroutines wait on threads that are there.
+    let committers = rayon::ThreadPoolBuilder::new().num_threads(args.committers).build()?;
     let mut latencies: Vec<Latencies> = Vec::new();
     let mut walks: Vec<Walk> = Vec::new();
     let mut samples = Vec::new();
@@ -78,7 +81,8 @@ pub(super) fn ingest(header: &Value) -> Answered {
         }
         let mut scraped: Vec<Option<Histogram>> =
             latencies.iter_mut().map(|latencies| Some(latencies.next_histogram())).collect();
-        let cost = Cost::measure(0, || append(&head, &labels, &mut samples, &mut scraped, &args))?;
+        let cost =
+            Cost::measure(0, || append(&committers, &head, &labels, &mut samples, &mut scraped, args.per_commit))?;
         total = total.plus(cost);
         if scrape == 0 {
             first = total.wall;
@@ -94,35 +98,26 @@ pub(super) fn ingest(header: &Value) -> Answered {
 
 /// One scrape: every committer has its share of the series. New series come with labels, known ones by their refs.
 fn append(
+    committers: &rayon::ThreadPool,
     head: &Head,
     labels: &[Labels],
     samples: &mut [Sample],
     histograms: &mut [Option<Histogram>],
-    args: &Ingest,
+    per_commit: usize,
 ) -> Result<()> {
-    let share = samples.len().div_ceil(args.committers);
+    let share = samples.len().div_ceil(committers.current_num_threads());
     let mut histograms = histograms.chunks_mut(share);
-    std::thread::scope(|scope| {
-        let mut shares: Vec<_> = samples
-            .chunks_mut(share)
-            .enumerate()
-            .map(|(n, samples)| {
-                let labels = labels.get(n * share..).unwrap_or_default();
-                let histograms = histograms.next().unwrap_or_default();
-                move || match histograms.is_empty() {
-                    true => append_share(head, labels, samples, args.per_commit),
-                    false => append_histograms(head, labels, samples, histograms, args.per_commit),
-                }
-            })
-            .collect();
-        // A thread costs more than a goroutine: the caller's is one of the committers.
-        let own = shares.pop();
-        let threads: Vec<_> = shares.into_iter().map(|share| scope.spawn(share)).collect();
-        own.map_or(Ok(()), |mut share| share())?;
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    let shares: Vec<_> = (samples.chunks_mut(share).enumerate())
+        .map(|(n, samples)| {
+            let labels = labels.get(n * share..).unwrap_or_default();
+            (labels, samples, histograms.next().unwrap_or_default())
+        })
+        .collect();
+    let commit = |(labels, samples, histograms): (_, _, &mut [_])| match histograms.is_empty() {
+        true => append_share(head, labels, samples, per_commit),
+        false => append_histograms(head, labels, samples, histograms, per_commit),
+    };
+    committers.install(|| shares.into_par_iter().with_max_len(1).try_for_each(commit))
 }
 
 fn append_share(head: &Head, labels: &[Labels], samples: &mut [Sample], per_commit: usize) -> Result<()> {
