@@ -32,16 +32,6 @@ struct Placed {
 impl Replay<'_> {
     /// Applies lanes that follow one another in the log.
     pub(super) fn apply(&mut self, lanes: &mut [&mut Lane]) -> Result<(), HeadError> {
-        self.apply_beside(lanes, |_| ())
-    }
-
-    /// As [`apply`](Self::apply); `beside` is done while the partitions take their samples. By then it is settled which
-    /// series there are.
-    pub(super) fn apply_beside(
-        &mut self,
-        lanes: &mut [&mut Lane],
-        beside: impl FnOnce(&Self) + Send,
-    ) -> Result<(), HeadError> {
         let changes = self.apply_events(lanes)?;
         for lane in lanes.iter() {
             self.report.counts.add(&lane.counts);
@@ -65,10 +55,10 @@ impl Replay<'_> {
         {
             let directory = shared.directory.read();
             let directory = &*directory;
-            let group = |group: &&[Placed]| apply_group(shared, directory, group, &lanes, &changes, writable, &totals);
-            let this = &*self;
-            let ((), applied) = rayon::join(|| beside(this), || groups.par_iter().with_max_len(4).try_for_each(group));
-            applied?;
+            groups
+                .par_iter()
+                .with_max_len(4)
+                .try_for_each(|group| apply_group(shared, directory, group, &lanes, &changes, writable, &totals))?;
         }
         self.take_totals(totals);
         self.raise_floors(&changes);

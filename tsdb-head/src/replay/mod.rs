@@ -2,7 +2,7 @@
 //!
 //! The log is read in rounds. In a round several blocks of pages are framed, checked, decompressed and decoded in
 //! parallel, each into a [`Lane`](lane::Lane); then the series records of all lanes are taken in order; then the
-//! partitions take their samples, again in parallel, and beside them the blocks of the next round are decoded. A round's memory is bounded in bytes, whatever the log holds.
+//! partitions take their samples, again in parallel. A round's memory is bounded in bytes, whatever the log holds.
 //!
 //! Damage costs the record it touches. Behind it the segment is read on by the salvaging reader, one record at a time; the
 //! next segment is read in parallel again.

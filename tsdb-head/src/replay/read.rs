@@ -13,12 +13,12 @@ use crate::HeadError;
 /// Bytes of log per lane.
 const BLOCK: u64 = 1 << 18;
 /// Blocks per thread and round: so many at first, and at least. More in a round take up to a tenth less CPU time.
-const FEW_BLOCKS: usize = 1;
+const FEW_BLOCKS: usize = 2;
 /// At most, when they hold little.
 const MANY_BLOCKS: usize = 4;
-/// What a round's lanes are to hold per thread; there are those of two rounds. Four blocks of an uncompressed log hold 2 MiB,
-/// of a zstd log four times that, which would come to a peak of 1.25 times what the head keeps.
-const ROUND_BYTES: usize = 3 << 19;
+/// What a round's lanes are to hold per thread. Four blocks of an uncompressed log hold 2 MiB, of a zstd log four times that,
+/// which would come to a peak of 1.25 times what the head keeps.
+const ROUND_BYTES: usize = 3 << 20;
 /// So much damage is listed one by one.
 const MAX_LISTED: usize = 1_000;
 
@@ -107,34 +107,23 @@ impl Replay<'_> {
         let blocks = blocks(segments, BLOCK);
         let lanes = (threads * MANY_BLOCKS).min(blocks.len());
         let mut width = threads * FEW_BLOCKS;
-        let workers = || -> Vec<Worker<'_>> {
-            let worker = |_| Worker {
+        let mut workers: Vec<Worker<'_>> = (0..lanes)
+            .map(|_| Worker {
                 lane: Lane::default(),
                 reader: BlockReader::new(&fs, segments),
                 outcome: Outcome::default(),
-            };
-            (0..lanes).map(worker).collect()
-        };
-        let (mut workers, mut others) = (workers(), workers());
+            })
+            .collect();
         let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0, missed: Vec::new() };
         let mut at = 0;
-        // So many blocks were decoded beside the round before.
-        let mut decoded = 0;
         while at < blocks.len() {
-            let next = |at: usize, width: usize| &blocks[at..blocks.len().min(at + width.min(lanes))];
-            let round = next(at, if decoded > 0 { decoded } else { width });
-            if decoded == 0 {
-                self.decode_round(&mut workers, round);
-            }
-            self.decode_dropped(&mut workers, round);
+            let round = &blocks[at..blocks.len().min(at + width.min(lanes))];
+            self.decode_round(&mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
             let held = workers[..used].iter().map(|worker| worker.lane.bytes()).sum::<usize>() / used.max(1);
             width = (threads * ROUND_BYTES / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
-            // What comes next is known unless this round ends early.
-            let coming = if used == round.len() && stop.is_none() { next(at + used, width) } else { &[] };
-            self.apply_workers(&mut workers[..used], |replay| replay.decode_round(&mut others, coming))?;
-            decoded = coming.len();
+            self.apply_workers(&mut workers[..used])?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
             match stop {
@@ -154,9 +143,6 @@ impl Replay<'_> {
                     order.give_up(segment);
                 }
             }
-            if decoded > 0 {
-                std::mem::swap(&mut workers, &mut others);
-            }
             self.miss(&mut order.missed);
             let current = blocks[at.min(blocks.len()) - 1].segment;
             self.progress(segments[current].index);
@@ -166,17 +152,15 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Decodes blocks, one per worker.
-    fn decode_round(&self, workers: &mut [Worker<'_>], round: &[BlockRef]) {
-        workers.par_iter_mut().zip(round).with_max_len(1).for_each(|(worker, block)| worker.read(block, self));
-    }
-
-    /// Decodes them again if that was done under floors that a series which is dropped in this round had a part in: it has
-    /// no samples any more, and another one may have its ref behind that place.
-    fn decode_dropped(&mut self, workers: &mut [Worker<'_>], round: &[BlockRef]) {
-        let dropped = workers[..round.len()].iter().any(|worker| worker.lane.drops_series());
-        if dropped && self.floors.clear() {
-            self.decode_round(workers, round);
+    fn decode_round(&mut self, workers: &mut [Worker<'_>], round: &[BlockRef]) {
+        let decode = |replay: &Self, workers: &mut [Worker<'_>]| {
+            workers.par_iter_mut().zip(round).with_max_len(1).for_each(|(worker, block)| worker.read(block, replay));
+        };
+        decode(self, workers);
+        let workers = &mut workers[..round.len()];
+        // A series that is dropped has no samples any more, and another one may have its ref behind that place.
+        if workers.iter().any(|worker| worker.lane.drops_series()) && self.floors.clear() {
+            decode(self, workers);
         }
     }
 
@@ -189,19 +173,15 @@ impl Replay<'_> {
         }
     }
 
-    /// Takes what the workers decoded, in order; `beside` is done meanwhile.
-    fn apply_workers(
-        &mut self,
-        workers: &mut [Worker<'_>],
-        beside: impl FnOnce(&Self) + Send,
-    ) -> Result<(), HeadError> {
+    /// Takes what the workers decoded, in order.
+    fn apply_workers(&mut self, workers: &mut [Worker<'_>]) -> Result<(), HeadError> {
         for worker in workers.iter_mut() {
             for damage in worker.outcome.undecodable.drain(..) {
                 push_damage(&mut self.report.damage, damage);
             }
         }
         let mut lanes: Vec<&mut Lane> = workers.iter_mut().map(|worker| &mut worker.lane).collect();
-        self.apply_beside(&mut lanes, beside)?;
+        self.apply(&mut lanes)?;
         workers.iter_mut().for_each(|worker| worker.lane.shrink());
         Ok(())
     }
