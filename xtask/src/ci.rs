@@ -62,7 +62,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "sanitizer",
-        about: "tests of the crates with unsafe code, under AddressSanitizer",
+        about: "the head's tests of its unsafe code, under AddressSanitizer",
         slow: true,
         run: |_| sanitizer(),
     },
@@ -142,13 +142,12 @@ fn threads() -> Result<()> {
     ]))
 }
 
-/// The crates' own tests of what is `unsafe` in them, the fuzz targets aside: the sanitizer is in every rustc, behind
-/// `RUSTC_BOOTSTRAP`. With a target named, build scripts stay as they are.
+/// The head's own tests of what is `unsafe` in it; for the other crates the fuzz targets do that. The sanitizer is in every
+/// rustc, behind `RUSTC_BOOTSTRAP`. With a target named, build scripts stay as they are.
 fn sanitizer() -> Result<()> {
     let mut cargo = sh::cargo();
     cargo
-        .args(["test", "--locked", "--package", "wal-segment", "--package", "head-chunks", "--package", "tsdb-head"])
-        .args(["--lib", "--test", "floats", "--target", &fuzz::host()?])
+        .args(["test", "--locked", "--package", "tsdb-head", "--test", "floats", "--target", &fuzz::host()?])
         .arg("--target-dir")
         .arg(sh::target_dir().join("sanitizer"))
         .env("RUSTC_BOOTSTRAP", "1")
