@@ -1,6 +1,6 @@
 //! The two heads of a program, behind one set of operations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use head_chunks::Encoding;
 use serde_json::json;
 use tsdb_head::{AppendError, Appender, FloatEncoding, Head, HeadOptions, RawChunk};
+use tsdb_model::SeriesRef;
 use tsdb_model::labels::Labels;
 use tsdb_vfs::{Fs, RealFs};
 use wal_segment::LogOptions;
@@ -53,6 +54,12 @@ pub(super) struct Ours {
 }
 
 impl Ours {
+    /// The labels of every series.
+    pub(super) fn names(&mut self) -> Result<BTreeMap<SeriesRef, String>> {
+        let series = self.head()?.select(&[], i64::MIN, i64::MAX);
+        Ok(series.map(|series| (series.series_ref(), series.labels().to_string())).collect())
+    }
+
     pub(super) fn new(dir: &Path, setup: &Setup) -> Result<Self> {
         let mut ours = Self { head: None, open: HashMap::new(), setup: setup.clone() };
         ours.start(dir)?;
