@@ -189,7 +189,7 @@ pub(crate) fn walk(
         return Ok(ControlFlow::Break(()));
     }
     let ledger = match part.segments.first() {
-        Some(first) => Ledger::load(fs, first.dir())?.believed(fs, &layout::segments(fs, first.dir())?),
+        Some(first) => Ledger::with_segments(fs, first.dir())?.0,
         None => Ledger::default(),
     };
     let mut reader = SalvageReader::over(fs.clone(), part.segments.clone()).comparing(ledger);

@@ -75,9 +75,7 @@ pub fn clean_up(fs: &Fs, dir: &Path) -> Result<Removed, Error> {
     remove_temporaries(fs, dir)?;
     let checkpoints = layout::checkpoints(fs, dir)?;
     let Some(newest) = checkpoints.last() else { return Ok(Removed::default()) };
-    let known = Ledger::load(fs, dir)?;
-    let segments = layout::segments(fs, dir)?;
-    let known = known.believed(fs, &segments);
+    let (known, segments) = Ledger::with_segments(fs, dir)?;
     let stale: Vec<_> = segments.into_iter().filter(|segment| segment.index <= newest.index).collect();
     if stale.is_empty() && checkpoints.len() == 1 {
         return Ok(Removed::default());

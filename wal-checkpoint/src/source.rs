@@ -73,9 +73,7 @@ impl Range {
 
     /// The segments of the range, all of them, and what was durable of them.
     pub(crate) fn group(&self, source: &Source<'_>) -> Result<Group, Error> {
-        let ledger = Ledger::load(source.fs, source.dir)?;
-        let mut segments = layout::segments(source.fs, source.dir)?;
-        let ledger = ledger.believed(source.fs, &segments);
+        let (ledger, mut segments) = Ledger::with_segments(source.fs, source.dir)?;
         segments.retain(|segment| (self.from..=self.to).contains(&segment.index));
         layout::check_sequence(&segments)?;
         let missing = |missing| Error::Missing { dir: source.dir.to_owned(), from: self.from, to: self.to, missing };

@@ -12,10 +12,10 @@ use std::path::Path;
 
 use tsdb_vfs::{Fs, VfsFile};
 
-use crate::error::{Damage, Location};
+use crate::error::{Damage, Location, ReadError};
 use crate::format::{HEADER_SIZE, PAGE};
 use crate::framer::{Event, Framer, Tally};
-use crate::layout::SegmentRef;
+use crate::layout::{self, SegmentRef};
 use crate::ledger::{Ledger, LedgerEntry};
 
 type Head = [u8; HEADER_SIZE];
@@ -24,6 +24,17 @@ type Head = [u8; HEADER_SIZE];
 const PIECE: usize = 1024 * 1024;
 
 impl Ledger {
+    /// What is to be [`believed`](Self::believed) of the ledger in `dir`, and the segments there, in the order in which they have
+    /// to be asked for.
+    ///
+    /// # Errors
+    /// When one of them cannot be read or listed.
+    pub fn with_segments(fs: &Fs, dir: &Path) -> Result<(Self, Vec<SegmentRef>), ReadError> {
+        let ledger = Self::load(fs, dir)?;
+        let segments = layout::segments(fs, dir)?;
+        Ok((ledger.believed(fs, &segments), segments))
+    }
+
     /// What is to be believed of it, given the segments that its directory holds, all of them, listed after it was
     /// [`load`](Self::load)ed: it must not know of segments that a living log has begun since.
     ///

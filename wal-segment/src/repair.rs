@@ -182,7 +182,7 @@ fn stale_snapshots(fs: &Fs, dir: &Path, rewritten: u64) -> Result<Vec<Action>, E
 pub fn apply(fs: &Fs, plan: Plan) -> Result<Report, Error> {
     let Plan { dir, actions, .. } = plan;
     let mut report = Report::default();
-    let mut ledger = Ledger::load(fs, &dir)?.believed(fs, &layout::segments(fs, &dir)?);
+    let (mut ledger, _) = Ledger::with_segments(fs, &dir)?;
     let before = ledger.clone();
     // Moving away comes first: a segment must not be filled, or rewritten, under something that is no file.
     let (away, rest): (Vec<_>, Vec<_>) =

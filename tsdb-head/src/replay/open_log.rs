@@ -70,7 +70,7 @@ pub(super) fn refuse_missing(fs: &Fs, dir: &Path, policy: DamagePolicy) -> Resul
     if policy != DamagePolicy::Strict || !fs.dir_exists(dir).map_err(HeadError::io(dir))? {
         return Ok(());
     }
-    let ledger = Ledger::load(fs, dir)?.believed(fs, &layout::segments(fs, dir)?);
+    let (ledger, _) = Ledger::with_segments(fs, dir)?;
     match ledger.missing_from(dir).next().map(ReplayDamage::missed) {
         Some(damage) => Err(HeadError::Damaged { problem: damage.problem, at: damage.at }),
         None => Ok(()),
