@@ -10,24 +10,26 @@ pub(super) const MOST: f64 = (1_u64 << 51) as f64;
 /// language has it, takes several times as long.
 const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
 
+#[inline(always)]
+fn scaled(v: f64, exponent: u8) -> f64 {
+    if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] }
+}
+
 /// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
 #[inline(always)]
 pub(super) fn integer(v: f64, exponent: u8) -> Option<i64> {
-    let scaled = if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] };
-    let shifted = scaled + ROUND;
-    let k = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i64;
-    let nearest = shifted - ROUND;
+    let scaled = scaled(v, exponent);
+    let nearest = scaled + ROUND - ROUND;
     let back = if exponent == 0 { nearest } else { nearest / POWERS[usize::from(exponent)] };
     // False for NaN, whose bits may come through all this.
     let in_range = scaled.abs() <= MOST;
-    (in_range & (back.to_bits() == v.to_bits())).then_some(k)
+    (in_range & (back.to_bits() == v.to_bits())).then_some(known_integer(v, exponent))
 }
 
 /// As [`integer`], of a value of which that is known to be one.
 #[inline(always)]
 pub(super) fn known_integer(v: f64, exponent: u8) -> i64 {
-    let scaled = if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] };
-    (scaled + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i64
+    (scaled(v, exponent) + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i64
 }
 
 /// What [`integer`] was given.
