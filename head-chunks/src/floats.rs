@@ -32,7 +32,13 @@ impl Count {
     /// One sample more.
     #[inline(always)]
     pub(crate) fn next(self, window: Window) -> Self {
-        Self::new(self.samples().wrapping_add(1), window)
+        self.later(1, window)
+    }
+
+    /// So many samples more.
+    #[inline(always)]
+    pub(crate) fn later(self, samples: u16, window: Window) -> Self {
+        Self::new(self.samples().wrapping_add(samples), window)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::floats::Count;
 use crate::window::Window;
 use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field};
 
+mod bulk;
 mod decimal;
 mod unpack;
 
@@ -402,7 +403,7 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     /// A series' next value, by its kind.
-    fn next(rng: &mut SmallRng, kind: u32, last: f64) -> f64 {
+    pub(super) fn next(rng: &mut SmallRng, kind: u32, last: f64) -> f64 {
         match kind {
             0 => last + f64::from(rng.random_range(0..1000_u32)),
             1 => ((last * 1000.0).round() + f64::from(rng.random_range(-1000..=1000_i32))) / 1000.0,

@@ -91,6 +91,16 @@ impl Window {
         2 + WINDOW_BITS + 64 - self.shift()
     }
 
+    /// How many bits [`Window::xor_field`] writes for `n` differences, `same` of them 0, that come to `any` together. `None` if
+    /// not all of them lie in this window.
+    #[inline(always)]
+    pub(crate) fn xor_fields_len(self, any: u64, n: u32, same: u32) -> Option<u32> {
+        if any == 0 {
+            return Some(n);
+        }
+        self.covers(any).then(|| same + (n - same) * (2 + 64 - self.shift()))
+    }
+
     /// Whether the significant bits of a difference lie in this window. Nothing lies in [`Window::NONE`].
     ///
     /// Asked of a mask: most differences do, and counting their zeros takes longer.

@@ -10,6 +10,18 @@ pub(super) const MOST: f64 = (1_u64 << 51) as f64;
 /// language has it, takes several times as long.
 const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
 
+/// As [`integer`] with a power of ten, without a branch on what comes of it: whether the number is that integer comes with it.
+#[inline(always)]
+pub(super) fn integer_or_any(v: f64, power: f64) -> (i64, bool) {
+    // Times 1 and by 1 is nothing to a compiler that knows the power.
+    let scaled = v * power;
+    let rounded = scaled + ROUND;
+    let back = (rounded - ROUND) / power;
+    // False for NaN, whose bits may come through all this.
+    let fits = (scaled.abs() <= MOST) & (back.to_bits() == v.to_bits());
+    (rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i64, fits)
+}
+
 #[inline(always)]
 fn scaled(v: f64, exponent: u8) -> f64 {
     if exponent == 0 { v } else { v * POWERS[usize::from(exponent)] }
@@ -18,12 +30,9 @@ fn scaled(v: f64, exponent: u8) -> f64 {
 /// `v · 10ᵉ` where that is an integer which gives `v` back to the bit.
 #[inline(always)]
 pub(super) fn integer(v: f64, exponent: u8) -> Option<i64> {
-    let scaled = scaled(v, exponent);
-    let nearest = scaled + ROUND - ROUND;
-    let back = if exponent == 0 { nearest } else { nearest / POWERS[usize::from(exponent)] };
-    // False for NaN, whose bits may come through all this.
-    let in_range = scaled.abs() <= MOST;
-    (in_range & (back.to_bits() == v.to_bits())).then_some(known_integer(v, exponent))
+    let (k, fits) =
+        if exponent == 0 { integer_or_any(v, 1.0) } else { integer_or_any(v, POWERS[usize::from(exponent)]) };
+    fits.then_some(k)
 }
 
 /// As [`integer`], of a value of which that is known to be one.
