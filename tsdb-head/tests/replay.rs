@@ -151,7 +151,7 @@ fn a_lowest_time_within_a_segment() {
 fn a_replay_says_how_far_it_is() {
     let tmp = tempfile::tempdir().unwrap();
     let written = log(&tmp.path().join("wal"));
-    for t in 0..2_000 {
+    for t in 0..20_000 {
         let mut batch = Batch::new(Version::V1);
         (0..20).for_each(|i| series(&mut batch, i + 1, &labels(i as usize)));
         batch.samples((0..20).map(|i| sample(i + 1, t)));

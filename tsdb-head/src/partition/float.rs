@@ -44,6 +44,23 @@ impl Hot {
         }
     }
 
+    /// As [`Hot::push`], of samples from the front of `samples` that are before `until` and nothing special. Returns how many.
+    #[inline]
+    fn push_usual<S>(
+        &mut self,
+        segments: &mut Segments,
+        samples: &[S],
+        of: impl Fn(&S) -> (i64, f64),
+        until: i64,
+    ) -> usize {
+        let mut at = self.xor.full_pieces();
+        let chain = &mut self.chain;
+        self.xor.append_usual(samples, of, until, &mut |piece| {
+            segments.push(chain, at, piece);
+            at += 1;
+        })
+    }
+
     /// As [`Hot::push`] when the chunk has to take another form first.
     #[cold]
     #[inline(never)]
@@ -157,6 +174,29 @@ impl Partition {
             return Appended::Added;
         }
         self.append_float_slowly(row, st, t, v, rules)
+    }
+
+    /// Appends floats of a series from the front of `samples`, which have no start timestamps, as long as they simply go into
+    /// its open chunk. Returns how many; the next one is for [`append_float`](Self::append_float).
+    #[inline]
+    pub(crate) fn append_usual<S>(
+        &mut self,
+        row: usize,
+        samples: &[S],
+        of: impl Fn(&S) -> (i64, f64),
+        rules: &ChunkRules,
+    ) -> usize {
+        let hot = &mut self.hot[row];
+        let n = hot.xor.num_samples();
+        // Up to the next fill at which something is decided.
+        let room = if n < rules.quarter { rules.quarter - n } else { rules.most.saturating_sub(n) };
+        let some = &samples[..samples.len().min(room.into())];
+        let until = hot.next_at;
+        let taken = hot.push_usual(&mut self.segments, some, of, until);
+        if taken > 0 && hot.at_a_mark(rules) {
+            self.retarget(row, rules);
+        }
+        taken
     }
 
     #[cold]

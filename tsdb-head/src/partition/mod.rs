@@ -161,6 +161,11 @@ impl Partition {
         self.rank.is_empty()
     }
 
+    /// How many series there are.
+    pub(crate) fn len(&self) -> usize {
+        self.hot.len()
+    }
+
     /// Makes room for a series without samples and returns its row. The ref must be new.
     pub(crate) fn insert(&mut self, low: u8) -> usize {
         let row = self.rank.insert(low);

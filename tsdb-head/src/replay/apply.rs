@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use tsdb_model::staleness::is_stale;
 
 use super::Replay;
+use super::by_series;
 use super::entries::Entry;
 use super::lane::{Lane, Run, WideValue};
 use super::nameless::NamelessSamples;
@@ -27,6 +28,12 @@ const AHEAD: usize = 16;
 struct Placed {
     lane: u32,
     run: Run,
+}
+
+impl Placed {
+    fn entries<'a>(&self, lanes: &[&'a Lane]) -> &'a [Entry] {
+        &lanes[self.lane as usize].entries[self.run.start as usize..][..self.run.len as usize]
+    }
 }
 
 impl Replay<'_> {
@@ -159,9 +166,17 @@ fn apply_group(
     let mut data = cell.data.lock();
     let mut local = Local { late: 0, unknown: NamelessSamples::default(), mint: i64::MAX, maxt: i64::MIN };
     let mut holes = data.has_queued().then_some(Holes { number, shared, writable });
-    for &Placed { lane: lane_number, run } in group {
+    // What has to be taken in the log's order is at the front.
+    let plain = match holes {
+        Some(_) => group.len(),
+        None => group.iter().position(|placed| !changes.concern(placed.lane, &placed.run)).unwrap_or(group.len()),
+    };
+    let many: u64 = group[plain..].iter().map(|placed| u64::from(placed.run.len)).sum();
+    let by_series = by_series::is_worth_it(many, data.len());
+    for placed in if by_series { &group[..plain] } else { group } {
+        let &Placed { lane: lane_number, run } = placed;
         let lane = lanes[lane_number as usize];
-        let entries = &lane.entries[run.start as usize..][..run.len as usize];
+        let entries = placed.entries(lanes);
         if holes.is_none() && !changes.concern(lane_number, &run) {
             let floor = data.floor();
             for (at, &entry) in entries.iter().enumerate() {
@@ -188,6 +203,9 @@ fn apply_group(
             }
         }
     }
+    if by_series {
+        apply_by_series(&mut data, &group[plain..], lanes, shared, &mut local);
+    }
     let unknown = local.unknown.count();
     if unknown > 0 {
         totals.unknown.lock().push((number, local.unknown));
@@ -203,6 +221,44 @@ fn apply_group(
         store_chunks(shared, cell, writable)?;
     }
     Ok(())
+}
+
+/// Entries that are applied one by one once a series has had one that is special: such ones come together.
+const ALONE: usize = 4;
+
+/// Samples of which several are of the same series.
+fn apply_by_series(data: &mut Partition, group: &[Placed], lanes: &[&Lane], shared: &Shared, local: &mut Local) {
+    let floor = data.floor();
+    let runs = group.iter().map(|placed| (placed.lane, placed.entries(lanes)));
+    let late = by_series::for_each_series(runs, floor, |low, mut entries, next| {
+        data.ask_for(next);
+        if let Some(row) = data.row(low) {
+            while !entries.is_empty() {
+                let taken = data.append_usual(row, entries, Entry::float_sample, &shared.rules);
+                if let [first, .., last] | [first @ last] = &entries[..taken] {
+                    local.include(first.t(), last.t());
+                }
+                entries = &entries[taken..];
+                let alone = entries.len().min(ALONE);
+                for entry in &entries[..alone] {
+                    apply_of_lanes(data, entry, lanes, shared, local);
+                }
+                entries = &entries[alone..];
+            }
+        } else {
+            entries.iter().for_each(|entry| apply_of_lanes(data, entry, lanes, shared, local));
+        }
+    });
+    local.late += late;
+}
+
+#[inline]
+fn apply_of_lanes(data: &mut Partition, entry: &Entry, lanes: &[&Lane], shared: &Shared, local: &mut Local) {
+    let (lane, entry) = entry.in_lane();
+    // A lane matters to a wide entry only.
+    if let Some(lane) = lanes.get(lane.unwrap_or(0) as usize) {
+        apply_entry(data, entry, lane, shared, local);
+    }
 }
 
 /// Puts queued chunks in their places between samples of the log.
@@ -292,9 +348,15 @@ impl Local {
         if outcome == Appended::Late {
             self.late += 1;
         } else {
-            self.mint = self.mint.min(t);
-            self.maxt = self.maxt.max(t);
+            self.include(t, t);
         }
+    }
+
+    /// Samples went in at these times, and between them.
+    #[inline]
+    fn include(&mut self, mint: i64, maxt: i64) {
+        self.mint = self.mint.min(mint);
+        self.maxt = self.maxt.max(maxt);
     }
 }
 

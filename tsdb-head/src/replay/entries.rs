@@ -35,9 +35,29 @@ impl Entry {
         self.meta as i64 >> 16
     }
 
+    /// Time and value; not a number for a wide one, which is no sample of a float that is one of many.
+    #[inline(always)]
+    pub(super) fn float_sample(&self) -> (i64, f64) {
+        (self.t(), if self.is_wide() { f64::NAN } else { f64::from_bits(self.value) })
+    }
+
     #[inline]
     pub(super) fn is_wide(self) -> bool {
         self.meta & WIDE != 0
+    }
+
+    /// A wide entry that says whose it is: it points into what one lane holds.
+    pub(super) fn of_lane(self, lane: u32) -> Self {
+        Self { value: self.value | u64::from(lane) << 32, ..self }
+    }
+
+    /// The entry as it was before [`of_lane`](Self::of_lane), and the lane; that of one that is not wide is none.
+    pub(super) fn in_lane(self) -> (Option<u32>, Self) {
+        if self.is_wide() {
+            (Some((self.value >> 32) as u32), Self { value: self.value & u64::from(u32::MAX), ..self })
+        } else {
+            (None, self)
+        }
     }
 
     pub(super) fn set_low(&mut self, low: u8) {
@@ -61,7 +81,7 @@ impl Entries {
     /// Room for at least `most` entries behind the last one.
     pub(super) fn ahead(&mut self, most: usize) -> &mut [Entry] {
         if self.room.len() - self.len < most {
-            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 8), Entry::NONE);
+            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 4), Entry::NONE);
         }
         &mut self.room[self.len..]
     }

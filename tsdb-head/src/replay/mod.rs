@@ -8,6 +8,7 @@
 //! next segment is read in parallel again.
 
 mod apply;
+mod by_series;
 mod chunk_files;
 mod entries;
 mod lane;

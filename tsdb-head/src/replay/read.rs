@@ -5,28 +5,51 @@ use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
-use super::entries::Floors;
+use super::entries::{Entry, Floors};
 use super::lane::{Decoder, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
+use crate::sync::Mutex;
+use tsdb_vfs::Fs;
 
 /// Bytes of log per lane.
 const BLOCK: u64 = 1 << 18;
-/// Blocks per thread and round: so many at first, and at least. More in a round take up to a tenth less CPU time.
+/// Blocks per thread and round: so many at first, and at least.
 const FEW_BLOCKS: usize = 2;
-/// At most, when they hold little.
-const MANY_BLOCKS: usize = 4;
-/// What a round's lanes are to hold per thread. Four blocks of an uncompressed log hold 2 MiB, of a zstd log four times that,
-/// which would come to a peak of 1.25 times what the head keeps.
-const ROUND_BYTES: usize = 3 << 20;
+/// At most.
+const MANY_BLOCKS: usize = 64;
+/// What a round's lanes are to hold, per series of the head: what several samples of one take. They are applied together, for
+/// half of what they take one by one.
+const ROUND_BYTES: usize = 8 * size_of::<Entry>();
+/// And at most so much: a head of so many series that this is little has memory for it.
+const MOST_ROUND_BYTES: usize = 40 << 20;
+/// At least so much, which is little for any head.
+const LEAST_ROUND_BYTES: usize = 6 << 20;
 /// So much damage is listed one by one.
 const MAX_LISTED: usize = 1_000;
 
-/// A lane with its reader, and what the block it read came to.
-struct Worker<'s> {
+/// A lane, and what the block that was read into it came to.
+#[derive(Default)]
+struct Worker {
     lane: Lane,
-    reader: BlockReader<'s>,
     outcome: Outcome,
+}
+
+/// Readers between two blocks: one for each thread.
+struct Readers<'s> {
+    fs: &'s Fs,
+    segments: &'s [SegmentRef],
+    idle: Mutex<Vec<BlockReader<'s>>>,
+}
+
+impl<'s> Readers<'s> {
+    fn with<T>(&self, work: impl FnOnce(&mut BlockReader<'s>) -> T) -> T {
+        let idle = self.idle.lock().pop();
+        let mut reader = idle.unwrap_or_else(|| BlockReader::new(self.fs, self.segments));
+        let result = work(&mut reader);
+        self.idle.lock().push(reader);
+        result
+    }
 }
 
 #[derive(Default)]
@@ -39,9 +62,9 @@ struct Outcome {
     undecodable: Vec<ReplayDamage>,
 }
 
-impl Worker<'_> {
-    fn read(&mut self, block: &BlockRef, replay: &Replay<'_>) {
-        let Self { lane, reader, outcome } = self;
+impl Worker {
+    fn read(&mut self, reader: &mut BlockReader<'_>, block: &BlockRef, replay: &Replay<'_>) {
+        let Self { lane, outcome } = self;
         lane.clear();
         *outcome = Outcome::default();
         let mut block = match reader.read(block) {
@@ -105,24 +128,21 @@ impl Replay<'_> {
     ) -> Result<(), HeadError> {
         let fs = self.shared.fs.clone();
         let blocks = blocks(segments, BLOCK);
-        let lanes = (threads * MANY_BLOCKS).min(blocks.len());
         let mut width = threads * FEW_BLOCKS;
-        let mut workers: Vec<Worker<'_>> = (0..lanes)
-            .map(|_| Worker {
-                lane: Lane::default(),
-                reader: BlockReader::new(&fs, segments),
-                outcome: Outcome::default(),
-            })
-            .collect();
+        let mut workers: Vec<Worker> = Vec::new();
+        let readers = Readers { fs: &fs, segments, idle: Mutex::default() };
         let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0, missed: Vec::new() };
         let mut at = 0;
         while at < blocks.len() {
-            let round = &blocks[at..blocks.len().min(at + width.min(lanes))];
-            self.decode_round(&mut workers, round);
+            let round = &blocks[at..blocks.len().min(at + width)];
+            workers.resize_with(round.len().max(workers.len()), Worker::default);
+            self.decode_round(&readers, &mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
             let held = workers[..used].iter().map(|worker| worker.lane.bytes()).sum::<usize>() / used.max(1);
-            width = (threads * ROUND_BYTES / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
+            let wanted = self.shared.index.read().len() * ROUND_BYTES;
+            let wanted = wanted.clamp(LEAST_ROUND_BYTES, MOST_ROUND_BYTES);
+            width = (wanted / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
             self.apply_workers(&mut workers[..used])?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
@@ -152,9 +172,12 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn decode_round(&mut self, workers: &mut [Worker<'_>], round: &[BlockRef]) {
-        let decode = |replay: &Self, workers: &mut [Worker<'_>]| {
-            workers.par_iter_mut().zip(round).with_max_len(1).for_each(|(worker, block)| worker.read(block, replay));
+    fn decode_round(&mut self, readers: &Readers<'_>, workers: &mut [Worker], round: &[BlockRef]) {
+        let decode = |replay: &Self, workers: &mut [Worker]| {
+            let read = |(worker, block): (&mut Worker, &BlockRef)| {
+                readers.with(|reader| worker.read(reader, block, replay));
+            };
+            workers.par_iter_mut().zip(round).with_max_len(1).for_each(read);
         };
         decode(self, workers);
         let workers = &mut workers[..round.len()];
@@ -174,7 +197,7 @@ impl Replay<'_> {
     }
 
     /// Takes what the workers decoded, in order.
-    fn apply_workers(&mut self, workers: &mut [Worker<'_>]) -> Result<(), HeadError> {
+    fn apply_workers(&mut self, workers: &mut [Worker]) -> Result<(), HeadError> {
         for worker in workers.iter_mut() {
             for damage in worker.outcome.undecodable.drain(..) {
                 push_damage(&mut self.report.damage, damage);
@@ -302,7 +325,7 @@ enum Stop {
 }
 
 /// How many of the workers' lanes are to be used, and what is to be done then.
-fn judge(workers: &mut [Worker<'_>], round: &[BlockRef], order: &mut Order<'_>) -> (usize, Option<Stop>) {
+fn judge(workers: &mut [Worker], round: &[BlockRef], order: &mut Order<'_>) -> (usize, Option<Stop>) {
     let mut before: Option<(usize, u64)> = None;
     for (i, worker) in workers.iter_mut().enumerate() {
         let end = match worker.outcome.end.take() {
