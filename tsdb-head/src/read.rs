@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use head_chunks::Encoding;
 use head_chunks::files::ChunkRef;
 use head_chunks::histogram::HistogramIter;
@@ -50,8 +51,8 @@ pub struct RawChunk {
     /// So many samples from its start are visible to this reader. Less than what the header says when a commit is under
     /// way.
     pub samples: u16,
-    /// The bytes.
-    pub bytes: Arc<[u8]>,
+    /// The bytes. They may share memory with other chunks: copy what is kept for long.
+    pub bytes: Bytes,
     /// Whether the bytes come from a chunk file.
     pub on_disk: bool,
 }
@@ -171,10 +172,10 @@ impl Series {
 
     fn raw(&self, chunk: &ChunkSource) -> Result<RawChunk, ReadError> {
         let bytes = match &chunk.data {
-            ChunkData::Memory(bytes) => Arc::clone(bytes),
+            ChunkData::Memory(bytes) => bytes.clone(),
             ChunkData::File(place) => {
                 let read = self.reader.head.chunks.read(ChunkRef::from_u64(*place));
-                Arc::from(read.map_err(|source| ReadError::File { series: self.series, source })?.data)
+                read.map_err(|source| ReadError::File { series: self.series, source })?.data.into()
             }
         };
         let ChunkSource { mint, maxt, encoding, samples, .. } = *chunk;

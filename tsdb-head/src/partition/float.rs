@@ -1,8 +1,8 @@
 //! Appending floats.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use head_chunks::Encoding;
 use head_chunks::packed::{Misfit, PackedState};
 
@@ -11,9 +11,21 @@ use super::gate::{Gate, ask_for};
 use super::segments::{Chain, Segments};
 use super::{CUT, Finished, Hot, LastKind, NO_TIME, Partition, Refusal};
 
+/// Full chunks lie side by side in blocks of so many bytes: one allocation for all of them. Mostly another thread frees what
+/// this one allocates, and then both wait for the allocator.
+const BLOCK: usize = 32 * 1024;
+
+/// Where full chunks are made.
+#[derive(Default)]
+struct Workshop {
+    /// A chunk's bytes are put together before it is known how many they are: a kilobyte at most, or nearly.
+    assembled: Vec<u8>,
+    /// What is left of the block.
+    block: BytesMut,
+}
+
 thread_local! {
-    /// Where a chunk's bytes are put together, before it is known how many they are: a kilobyte at most, or nearly.
-    static ASSEMBLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static WORKSHOP: RefCell<Workshop> = RefCell::default();
 }
 
 /// What became of a sample that was appended.
@@ -244,7 +256,15 @@ impl Partition {
         if self.hot[row].xor.num_samples() == 0 {
             return self.finish_rare(row);
         }
-        let bytes = self.xor_bytes(row);
+        let bytes = WORKSHOP.with_borrow_mut(|Workshop { assembled, block }| {
+            assembled.clear();
+            self.assemble_xor(row, assembled);
+            if block.capacity() < assembled.len() {
+                *block = BytesMut::with_capacity(BLOCK.max(assembled.len()));
+            }
+            block.extend_from_slice(assembled);
+            block.split().freeze()
+        });
         let (hot, cold) = (&self.hot[row], &self.cold[row]);
         let maxt = hot.xor.last_t();
         self.finished.push(Finished {
@@ -260,13 +280,15 @@ impl Partition {
     }
 
     /// The open XOR chunk's bytes.
-    pub(super) fn xor_bytes(&self, row: usize) -> Arc<[u8]> {
+    pub(super) fn xor_bytes(&self, row: usize) -> Bytes {
+        let mut bytes = Vec::new();
+        self.assemble_xor(row, &mut bytes);
+        bytes.into()
+    }
+
+    fn assemble_xor(&self, row: usize, bytes: &mut Vec<u8>) {
         let hot = &self.hot[row];
-        ASSEMBLED.with_borrow_mut(|bytes| {
-            bytes.clear();
-            hot.xor.assemble(self.segments.runs(hot.chain, hot.xor.full_pieces()), bytes);
-            Arc::from(&bytes[..])
-        })
+        hot.xor.assemble(self.segments.runs(hot.chain, hot.xor.full_pieces()), bytes);
     }
 
     /// Drops the open XOR chunk; what is left of the series ends at `maxt`.

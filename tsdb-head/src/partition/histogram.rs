@@ -4,8 +4,6 @@
 //! floats. It has at least ten samples unless its time range ends, and at 2,048 bytes it is cut whatever was estimated.
 //! What else cuts it (a counter reset, another schema or layout) the chunk's appender decides.
 
-use std::sync::Arc;
-
 use head_chunks::Encoding;
 use head_chunks::histogram::{AppendError, AppendState, Appended as Fit, Coded};
 use head_chunks::packed::PackedState;
@@ -182,7 +180,7 @@ impl Partition {
                     samples: finished.num_samples(),
                     mint,
                     maxt,
-                    bytes: Arc::from(finished.data),
+                    bytes: finished.data.into(),
                 });
                 Appended::Cut
             }

@@ -21,8 +21,8 @@ mod segments;
 mod snapshot;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
+use bytes::Bytes;
 use head_chunks::Encoding;
 use head_chunks::packed::PackedState;
 
@@ -115,7 +115,7 @@ pub(crate) struct Finished {
     pub(crate) samples: u16,
     pub(crate) mint: i64,
     pub(crate) maxt: i64,
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Bytes,
 }
 
 /// Why a series does not take a sample at this time.

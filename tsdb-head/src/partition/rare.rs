@@ -1,7 +1,5 @@
 //! What few series need: open chunks that are not XOR.
 
-use std::sync::Arc;
-
 use head_chunks::Encoding;
 use head_chunks::packed::PackedState;
 use head_chunks::xor::MAX_BYTES_BEFORE_APPEND;
@@ -172,7 +170,7 @@ impl Rare {
             Open::Histogram(open) => open.chunk(segments),
             Open::FloatHistogram(open) => open.chunk(segments),
         };
-        Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), bytes: Arc::from(bytes) }
+        Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), bytes: bytes.into() }
     }
 
     /// Gives its segments back.

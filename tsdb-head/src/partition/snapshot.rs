@@ -1,7 +1,6 @@
 //! What a reader takes along: a series' chunks as they are at this moment.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use head_chunks::Encoding;
 
 use super::Partition;
@@ -23,7 +22,7 @@ pub(crate) enum ChunkData {
     /// In a chunk file.
     File(u64),
     /// Full and not on disk yet, or a copy of the open chunk.
-    Memory(Arc<[u8]>),
+    Memory(Bytes),
 }
 
 impl Partition {
@@ -44,7 +43,7 @@ impl Partition {
             maxt: done.maxt,
             encoding: done.encoding,
             samples: done.samples,
-            data: ChunkData::Memory(Arc::clone(&done.bytes)),
+            data: ChunkData::Memory(done.bytes.clone()),
         }));
         out.extend(self.mapped.chain(self.cold[row].newest).map(|chunk| ChunkSource {
             mint: chunk.mint,

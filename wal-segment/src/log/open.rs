@@ -216,10 +216,13 @@ fn cut(fs: &Fs, dir: &Path, scan: &Scan, from: u64, at: u64) -> Result<PathBuf, 
     Ok(kept)
 }
 
+/// What is written again at once: read and written while it is in the cache.
+const PIECE: u64 = 128 * 1024;
+
 /// Writes the bytes that are there once more. A process that died after a failed sync may have left pages that the
 /// kernel takes for clean and that never reached the disk: syncing them would prove nothing.
 fn write_again(file: &dyn VfsFile, from: u64, to: u64) -> std::io::Result<()> {
-    let mut piece = vec![0; (to - from).min(1024 * 1024) as usize];
+    let mut piece = vec![0; (to - from).min(PIECE) as usize];
     let mut at = from;
     while at < to {
         let wanted = piece.len().min((to - at) as usize);
