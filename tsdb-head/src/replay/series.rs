@@ -60,41 +60,61 @@ impl Replay<'_> {
         }
         let shared = self.shared;
         let mut index = shared.index.write();
-        let taken_apart: Vec<Vec<Step<'_>>> = lanes.par_iter().with_max_len(1).map(|lane| steps(lane)).collect();
         // New ones that have no place in a partition yet.
         let mut born: Vec<(u64, At)> = Vec::new();
-        for (step, lane) in taken_apart.iter().zip(0..).flat_map(|(steps, lane)| steps.iter().map(move |s| (s, lane))) {
-            match step {
-                Step::Series { labels, entries, distinct } => {
-                    let series = labels.series();
-                    if *distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
-                        shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
-                        let found = index.insert_all(labels)?;
-                        for ((&(series, _), &entry), found) in series.iter().zip(entries).zip(found) {
-                            self.found(series, found, (lane, entry), &mut born, &mut changes);
-                        }
-                        continue;
-                    }
-                    for (&(series, labels), &entry) in series.iter().zip(entries) {
-                        self.series(&mut index, series, labels, (lane, entry), &mut born, &mut changes)?;
-                    }
-                }
-                Step::More(records) => {
-                    for (record, entry) in records {
-                        for Series { series, labels } in series_of(record) {
-                            self.series(&mut index, series.0, labels, (lane, *entry), &mut born, &mut changes)?;
-                        }
-                    }
-                }
-                Step::Drop(series) => {
-                    self.settle(&mut born, &mut changes);
-                    self.drop_series(&mut index, *series);
-                }
+        let mut first = 0;
+        while first < lanes.len() {
+            let some = first..first + together(&lanes[first..]);
+            let share = some.len().div_ceil(shared.options.threads());
+            let shares: Vec<(u32, &[&mut Lane])> =
+                (first as u32..).step_by(share).zip(lanes[some.clone()].chunks(share)).collect();
+            let taken_apart: Vec<Vec<Step<'_>>> =
+                shares.par_iter().with_max_len(1).map(|&(first, lanes)| steps(first, lanes)).collect();
+            for step in taken_apart.iter().flatten() {
+                self.apply_step(&mut index, step, &mut born, &mut changes)?;
             }
+            first = some.end;
         }
         self.settle(&mut born, &mut changes);
         changes.born.0.sort_by_key(|&(series, _)| series);
         Ok(changes)
+    }
+
+    fn apply_step(
+        &mut self,
+        index: &mut LabelIndex,
+        step: &Step<'_>,
+        born: &mut Vec<(u64, At)>,
+        changes: &mut Changes,
+    ) -> Result<(), HeadError> {
+        match step {
+            Step::Series { labels, places, distinct } => {
+                let series = labels.series();
+                if *distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
+                    self.shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
+                    let found = index.insert_all(labels)?;
+                    for ((&(series, _), &at), found) in series.iter().zip(places).zip(found) {
+                        self.found(series, found, at, born, changes);
+                    }
+                } else {
+                    for (&(series, labels), &at) in series.iter().zip(places) {
+                        self.series(index, series, labels, at, born, changes)?;
+                    }
+                }
+            }
+            Step::More(records) => {
+                for (record, at) in records {
+                    for Series { series, labels } in series_of(record) {
+                        self.series(index, series.0, labels, *at, born, changes)?;
+                    }
+                }
+            }
+            Step::Drop(series) => {
+                self.settle(born, changes);
+                self.drop_series(index, *series);
+            }
+        }
+        Ok(())
     }
 
     /// Takes one series record.
@@ -189,17 +209,30 @@ impl Replay<'_> {
     }
 }
 
-/// The events of a lane, its series records taken apart.
+/// Bytes of series records that are taken apart at once.
+const TOGETHER: usize = 4 << 20;
+
+/// How many of these lanes, at least one.
+fn together(lanes: &[&mut Lane]) -> usize {
+    let mut bytes = 0;
+    let more = lanes.iter().skip(1).take_while(|lane| {
+        bytes += lane.series.len();
+        bytes < TOGETHER
+    });
+    lanes.len().min(1) + more.count()
+}
+
+/// The events of some lanes, their series records taken apart.
 enum Step<'a> {
     Series {
         labels: NewLabels<'a>,
-        /// How many entries stand before the record of each.
-        entries: Vec<u32>,
+        /// Where the record of each is.
+        places: Vec<At>,
         /// Each has a ref of its own.
         distinct: bool,
     },
     /// Series records that would be too much taken apart.
-    More(Vec<(&'a [u8], u32)>),
+    More(Vec<(&'a [u8], At)>),
     Drop(SeriesRef),
 }
 
@@ -208,38 +241,51 @@ fn series_of(record: &[u8]) -> impl Iterator<Item = Series<'_>> {
     SeriesBatch::new(record).into_iter().flat_map(|batch| batch.iter().flatten())
 }
 
-fn steps(lane: &Lane) -> Vec<Step<'_>> {
+/// Takes the events of lanes apart of which the first is number `first`.
+fn steps<'a>(first: u32, lanes: &'a [&'a mut Lane]) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
-    let is_series = |event: &Event| matches!(event, Event::Series(..));
-    let mut too_much = false;
-    for events in lane.events.chunk_by(|a, b| is_series(a) && is_series(b)) {
-        let most = if is_series(&events[0]) && !too_much { lane.counts.series as usize } else { 0 };
-        let (mut labels, mut entries) = (NewLabels::with_capacity(most), Vec::new());
-        let mut more = Vec::new();
-        for event in events {
-            match event {
-                Event::Series(range, entry) => {
-                    let record = &lane.series[range.clone()];
-                    let before = labels.len();
-                    too_much = too_much || !series_of(record).all(|series| labels.push(series.series.0, series.labels));
-                    if too_much {
-                        labels.truncate(before);
-                        more.push((record, *entry));
-                    }
-                    entries.resize(labels.len(), *entry);
+    let all = lanes.iter().map(|lane| lane.counts.series as usize).sum();
+    let (mut labels, mut places) = (NewLabels::with_capacity(all), Vec::with_capacity(all));
+    let (mut more, mut too_much) = (Vec::new(), false);
+    let events =
+        lanes.iter().zip(first..).flat_map(|(lane, n)| lane.events.iter().map(move |event| (&**lane, n, event)));
+    for (lane, n, event) in events {
+        match event {
+            Event::Series(range, entry) => {
+                let record = &lane.series[range.clone()];
+                let before = labels.len();
+                too_much = too_much || !series_of(record).all(|series| labels.push(series.series.0, series.labels));
+                if too_much {
+                    labels.truncate(before);
+                    more.push((record, (n, *entry)));
                 }
-                Event::Drop(series) => steps.push(Step::Drop(*series)),
+                places.resize(labels.len(), (n, *entry));
+            }
+            Event::Drop(series) => {
+                hand_over(&mut labels, &mut places, &mut more, &mut steps);
+                steps.push(Step::Drop(*series));
             }
         }
-        if labels.len() > 0 {
-            let distinct = labels.are_distinct();
-            steps.push(Step::Series { labels, entries, distinct });
-        }
-        if !more.is_empty() {
-            steps.push(Step::More(more));
-        }
     }
+    hand_over(&mut labels, &mut places, &mut more, &mut steps);
     steps
+}
+
+/// What was taken apart so far comes before what follows.
+fn hand_over<'a>(
+    labels: &mut NewLabels<'a>,
+    places: &mut Vec<At>,
+    more: &mut Vec<(&'a [u8], At)>,
+    steps: &mut Vec<Step<'a>>,
+) {
+    if labels.len() > 0 {
+        let (labels, places) = (std::mem::take(labels), std::mem::take(places));
+        let distinct = labels.are_distinct();
+        steps.push(Step::Series { labels, places, distinct });
+    }
+    if !more.is_empty() {
+        steps.push(Step::More(std::mem::take(more)));
+    }
 }
 
 /// Gives a series the chunks that are on disk under `series`: at once or, where one before them may have been lost, as the
