@@ -15,6 +15,10 @@
 //! fresh    := width 6 bits, difference          a width that fits better is the current one from here on
 //! ```
 //!
+//! How long the XOR chunk is decides when it is full. Counting its bits takes as long as all the rest, since Gorilla's window is
+//! replaced time and again. So of integers only a bound is counted, with the window that covers all differences there were; the chunk is
+//! gone through once, and from then on counted exactly, if the bound comes to the limit: most chunks are full before that.
+//!
 //! This is a form in memory only: nothing of it is ever written, and it may change with any version.
 
 use tsdb_model::varint::{self, zigzag};
@@ -38,6 +42,11 @@ const WIDTH_BITS: u32 = 6;
 const SLACK: u32 = 8;
 
 const LIMIT: u32 = MAX_BYTES_BEFORE_APPEND * 8;
+
+/// What a chunk begins with: decimals have all bits of a double in use, and the bound would come to the limit.
+fn flags(exponent: u8) -> u8 {
+    exponent + 1 | if exponent > 0 { EXACT } else { 0 }
+}
 
 fn bit_len(k: u64) -> u32 {
     64 - k.leading_zeros()
@@ -77,12 +86,16 @@ pub enum Misfit {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedState {
-    /// As it says while the bits' flags are 0. Otherwise they are the exponent plus one, and `delta` is a [`Meta`].
+    /// As it says while the bits' flags are 0. Otherwise they are the exponent plus one and perhaps [`EXACT`], and `delta` is a
+    /// [`Meta`].
     state: AppendState,
 }
 
+/// The XOR chunk's bits are counted, not bounded: the window is Gorilla's, not one that covers all differences.
+const EXACT: u8 = 0x80;
+
 /// What a packed chunk needs beside the last sample, in the place of XOR's delta: the delta in the low 32 bits, the width in
-/// the eight above, and in the highest 16 how many bits the XOR chunk has, which decides when it is full.
+/// the eight above, and in the highest 16 how many bits the XOR chunk has, at most or exactly, which decides when it is full.
 #[derive(Debug, Clone, Copy)]
 struct Meta(u64);
 
@@ -150,7 +163,22 @@ impl PackedState {
     /// The exponent of a packed chunk plus one; 0 for XOR.
     #[inline(always)]
     fn form(&self) -> u8 {
-        self.state.bits.flags()
+        self.state.bits.flags() & !EXACT
+    }
+
+    #[inline(always)]
+    fn is_exact(&self) -> bool {
+        self.state.bits.flags() & EXACT != 0
+    }
+
+    /// What a packed chunk is with an XOR chunk that is longer by a sample whose time takes `time` bits and whose value differs
+    /// by `xor`. `None` when the chunk has to take another form for that.
+    #[inline(always)]
+    fn longer(&self, meta: Meta, window: &mut Window, time: u32, xor: u64) -> Option<Meta> {
+        if self.is_exact() {
+            return meta.longer(time + window.xor_field_len(xor));
+        }
+        meta.longer(time + window.most_xor_field_len(xor)).filter(|meta| meta.xor_bits() <= LIMIT)
     }
 
     /// Appends a sample; full pieces go to `emit`, at most two. As [`AppendState::append`] stores it.
@@ -174,8 +202,7 @@ impl PackedState {
             return self.append_rarely(delta, v, difference, emit);
         }
         let mut window = count.window();
-        let xor_field = window.xor_field_len(v.to_bits() ^ self.state.value);
-        let meta = meta.longer(1 + xor_field).ok_or(Misfit::Form)?;
+        let meta = self.longer(meta, &mut window, 1, v.to_bits() ^ self.state.value).ok_or(Misfit::Form)?;
         // Control bit and difference.
         self.state.bits.put(difference, 1 + meta.width(), emit);
         self.remember(t, meta, v, count.next(window));
@@ -202,8 +229,6 @@ impl PackedState {
         let t = self.state.t.wrapping_add(delta);
         let delta = u32::try_from(delta).map_err(|_| Misfit::Form)?;
         let dod = i64::from(delta) - i64::from(meta.delta());
-        let mut window = count.window();
-        let xor_field = window.xor_field_len(v.to_bits() ^ self.state.value);
         let (dod_field, mut xor_time) = if dod == 0 {
             (None, 1)
         } else {
@@ -214,7 +239,9 @@ impl PackedState {
             xor_time = varint::uvarint_len(delta.into()) as u32 * 8;
         }
         let fresh = !meta.is_wide_enough(difference);
-        let mut meta = meta.longer(xor_time + xor_field).ok_or(Misfit::Form)?.with_delta(delta);
+        let mut window = count.window();
+        let xor = v.to_bits() ^ self.state.value;
+        let mut meta = self.longer(meta, &mut window, xor_time, xor).ok_or(Misfit::Form)?.with_delta(delta);
         let (prefix, prefix_len) = match dod_field {
             None if fresh => (0b10, 2),
             None => (0, 1),
@@ -242,17 +269,18 @@ impl PackedState {
     #[inline(never)]
     fn start(&mut self, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> bool {
         let exponent = (0..POWERS.len() as u8).find(|&exponent| integer(v, exponent).is_some());
-        exponent.is_some_and(|exponent| self.start_with(exponent, t, v, emit))
+        exponent.is_some_and(|exponent| self.start_with(flags(exponent), t, v, emit))
     }
 
-    fn start_with(&mut self, exponent: u8, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> bool {
-        let Some(k) = integer(v, exponent) else { return false };
+    /// `flags` are those of a packed chunk.
+    fn start_with(&mut self, flags: u8, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> bool {
+        let Some(k) = integer(v, (flags & !EXACT) - 1) else { return false };
         let shift = 64 - TIME_BITS;
         if t << shift >> shift != t {
             return false;
         }
         let mut bits = SplitBits::starting_with_zeros(0, Count::new(1, Window::NONE));
-        bits.set_flags(exponent + 1);
+        bits.set_flags(flags);
         bits.put(t as u64 & u64::MAX >> shift, TIME_BITS, emit);
         bits.put(zigzag(k), FIRST_BITS, emit);
         let time_len = varint::uvarint_len(zigzag(t)) as u16;
@@ -274,9 +302,11 @@ impl PackedState {
         let mut bytes = Vec::new();
         self.state.bits.assemble(pieces, &[], &mut bytes);
         let Some(exponent) = self.form().checked_sub(1) else { return *self };
-        let finer = (exponent + 1..POWERS.len() as u8).find(|&finer| integer(v, finer).is_some());
+        // What is bounded and fits is to be counted.
+        let not_before = exponent + u8::from(self.is_exact());
+        let finer = (not_before..POWERS.len() as u8).find(|&finer| integer(v, finer).is_some());
         if let Some(finer) = finer
-            && let Some(packed) = self.with_exponent(&bytes, exponent, finer, t, v, emit)
+            && let Some(packed) = self.with_flags(&bytes, exponent, finer + 1 | EXACT, t, v, emit)
         {
             return packed;
         }
@@ -289,12 +319,12 @@ impl PackedState {
         Self { state }
     }
 
-    /// The chunk with a larger exponent, if that takes all of its samples and the next one.
-    fn with_exponent(
+    /// The chunk with other flags, if it then takes all of its samples and the next one.
+    fn with_flags(
         &self,
         bytes: &[u8],
         exponent: u8,
-        finer: u8,
+        flags: u8,
         t: i64,
         v: f64,
         emit: &mut impl FnMut([u8; PIECE]),
@@ -306,7 +336,7 @@ impl PackedState {
             for (n, (t, k)) in self.unpack(bytes).enumerate() {
                 let v = value(k, exponent);
                 let fits = if n == 0 {
-                    packed.start_with(finer, t, v, &mut emit)
+                    packed.start_with(flags, t, v, &mut emit)
                 } else {
                     packed.append(t, v, &mut emit).is_ok()
                 };
@@ -422,6 +452,7 @@ mod tests {
         let seed = 11;
         let mut rng = SmallRng::seed_from_u64(seed);
         let (mut packed, mut xor, mut finer, mut to_xor, mut limits, mut bytes) = (0, 0, 0, 0, 0, (0, 0));
+        let mut counted = 0;
         for _ in 0..3_000 {
             let mut pieces: Vec<u8> = Vec::new();
             let mut state = PackedState::new_after(-5);
@@ -443,7 +474,9 @@ mod tests {
                     state = state.repack([&pieces[..]], t, v, &mut |piece| fresh.extend_from_slice(&piece));
                     assert_ne!(state, before, "it would go on for ever");
                     pieces = fresh;
-                    if state.form() == 0 { to_xor += 1 } else { finer += 1 }
+                    counted += u32::from(state.form() == before.form());
+                    finer += u32::from(state.form() > before.form());
+                    to_xor += u32::from(state.form() == 0);
                 }
                 model.append(t, v).unwrap();
                 if state.form() == 0 {
@@ -467,9 +500,10 @@ mod tests {
             }
         }
         println!(
-            "seed {seed}: {packed} packed, {xor} XOR, {finer} finer, {to_xor} to XOR, {limits} over, {bytes:?} bytes"
+            "seed {seed}: {packed} packed, {xor} XOR, {finer} finer, {counted} counted, {to_xor} to XOR, {limits} over, \
+             {bytes:?} bytes"
         );
-        assert!(packed > 50_000 && xor > 50_000 && finer > 150 && to_xor > 500 && limits > 5_000);
+        assert!(packed > 50_000 && xor > 50_000 && finer > 150 && counted > 150 && to_xor > 500 && limits > 5_000);
         assert!(bytes.0 * 5 < bytes.1 * 4);
     }
 }

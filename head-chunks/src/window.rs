@@ -91,14 +91,34 @@ impl Window {
         2 + WINDOW_BITS + 64 - self.shift()
     }
 
-    /// How many bits [`Window::xor_field`] writes for `n` differences, `same` of them 0, that come to `any` together. `None` if
-    /// not all of them lie in this window.
+    /// At most how many bits [`Window::xor_field`] writes, whichever of the differences so far its window is of; this one becomes
+    /// one that covers all of them. Which is done soon, where a window is replaced time and again.
     #[inline(always)]
-    pub(crate) fn xor_fields_len(self, any: u64, n: u32, same: u32) -> Option<u32> {
-        if any == 0 {
-            return Some(n);
+    pub(crate) fn most_xor_field_len(&mut self, xor: u64) -> u32 {
+        self.most_xor_fields_len(xor, 1, u32::from(xor == 0))
+    }
+
+    /// As [`most_xor_field_len`](Self::most_xor_field_len), for `n` differences, `same` of them 0, that come to `any` together.
+    #[inline(always)]
+    pub(crate) fn most_xor_fields_len(&mut self, any: u64, n: u32, same: u32) -> u32 {
+        if any != 0 && !self.covers(any) {
+            *self = self.widened(any);
         }
-        self.covers(any).then(|| same + (n - same) * (2 + 64 - self.shift()))
+        // Of this window nothing is used while all are 0.
+        same + (n - same) * (2 + WINDOW_BITS + 64_u32.wrapping_sub(self.shift()))
+    }
+
+    /// The window of all that lies in this one and of a difference that is not 0.
+    #[cold]
+    #[inline(never)]
+    fn widened(self, xor: u64) -> Self {
+        let other = Self::of(xor);
+        if self == Self::NONE {
+            return other;
+        }
+        let leading = |window: Self| window.shift() - window.trailing();
+        let trailing = self.trailing().min(other.trailing());
+        Self::new(leading(self).min(leading(other)) + trailing, trailing)
     }
 
     /// Whether the significant bits of a difference lie in this window. Nothing lies in [`Window::NONE`].

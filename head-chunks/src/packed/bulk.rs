@@ -122,9 +122,10 @@ impl PackedState {
         let (meta, count) = (Meta(self.state.delta), self.state.bits.beside);
         let mut window = count.window();
         let n_bits = n as u32;
-        let xor_fields = match window.xor_fields_len(block.any_xor, n_bits, block.same) {
-            Some(len) => len,
-            None => fields_len(&mut window, &block.xors[..n]),
+        let xor_fields = if self.is_exact() {
+            exact_len(&mut window, &block.xors[..n])
+        } else {
+            window.most_xor_fields_len(block.any_xor, n_bits, block.same)
         };
         // A bit each for the delta of deltas.
         let Some(mut meta) = meta.longer(n_bits + xor_fields).filter(|meta| meta.xor_bits() <= LIMIT) else {
@@ -157,7 +158,7 @@ impl PackedState {
 /// As one after the other: a window gives way to another one.
 #[cold]
 #[inline(never)]
-fn fields_len(window: &mut Window, xors: &[u64]) -> u32 {
+fn exact_len(window: &mut Window, xors: &[u64]) -> u32 {
     xors.iter().map(|&xor| window.xor_field_len(xor)).sum()
 }
 
