@@ -1,5 +1,6 @@
 //! Group commit: whoever finds nobody writing writes for all who wait.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 
@@ -9,7 +10,7 @@ use crate::Compression;
 use crate::compression::{Compressor, MAX_RECORD_LEN};
 use crate::error::{Error, Position};
 use crate::log::options::{Durability, LogOptions};
-use crate::log::writer::Writer;
+use crate::log::writer::{Round, Writer};
 
 /// The callers that wait, and who writes for them.
 #[derive(Debug, Default)]
@@ -17,7 +18,9 @@ pub(crate) struct Group {
     /// The standard library's lock and condition: one call of the system wakes all who wait, while `parking_lot` hands them
     /// the lock one after the other, a call and a change of threads each.
     queue: std::sync::Mutex<Queue>,
-    done: Condvar,
+    /// Where the callers of a round wait, by its number's last bit: those of the round that is written, and those of the
+    /// next, of whom the end of that one concerns only who leads then.
+    done: [Condvar; 2],
     /// What `queue.led` is, to be looked at without the lock: a hint.
     busy: AtomicBool,
     /// How many `queue.waiting` holds, to be looked at without the lock: a hint.
@@ -30,17 +33,25 @@ pub(crate) struct Group {
 struct Queue {
     /// Somebody writes.
     led: bool,
+    /// Number of the round that those who wait are in.
+    next: u64,
+    /// Rounds before this one have their outcomes.
+    finished: u64,
     waiting: Vec<Arc<Slot>>,
     /// The leader's list of the round before, for its capacity.
     spare: Vec<Arc<Slot>>,
-    /// Callers in the round before.
-    last: usize,
+    /// Callers that the next round may have: those of the round before, and those who came meanwhile.
+    expected: usize,
+    /// How patient the next leader is: see [`PATIENCE`].
+    patience: u32,
 }
 
-/// How often a leader that has fewer callers than the round before lets other threads run, since the last of them came.
-/// Those whom that round acknowledged are about to come back: without waiting for them the first of them would sync alone,
-/// and the rest be a round behind. What it costs if none of them comes is far less than a sync.
-const PATIENCE: u32 = 64;
+/// How often a leader that has fewer callers than may come lets other threads run, since the last of them came.
+/// Those whom the round before acknowledged are about to come back: without waiting for them the first of them would sync
+/// alone, and the rest be a round behind. The most is about what a sleeping processor takes to wake up and run one of
+/// them, a quarter of a sync or so. Whenever it was in vain the next leader is half as patient, else twice: callers who
+/// have something else to do between two commits are not worth it.
+const PATIENCE: RangeInclusive<u32> = 64..=256;
 
 /// How often a caller looks whether the one who writes has finished before it queues up and sleeps: about as long as a
 /// write of some kilobytes takes, which is less than to fall asleep and to be woken.
@@ -49,6 +60,12 @@ const LOOKS: u32 = 400;
 /// One caller's records on the way to the log, and what became of them.
 #[derive(Debug, Default)]
 struct Slot(Mutex<SlotState>);
+
+impl Slot {
+    fn take_outcome(&self) -> Result<Position, Error> {
+        self.0.lock().outcome.take().unwrap_or(Err(Error::Closed))
+    }
+}
 
 #[derive(Debug, Default)]
 struct SlotState {
@@ -100,23 +117,15 @@ impl Group {
         options: &LogOptions,
         records: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Position, Error> {
-        // Nothing to encode and nobody there: the records go from the caller's memory into the page.
         let shared = options.durability == Durability::Always;
-        if options.compression == Compression::None && !shared {
-            self.look_out();
-        }
-        if options.compression == Compression::None && self.lead_alone(shared) {
-            let outcome = writer.lock().round(|round| {
-                let mut first = None;
-                for record in records {
-                    check_len(record)?;
-                    let position = round.push(record, Compression::None)?;
-                    first.get_or_insert(position);
-                }
-                Ok(first)
-            });
-            self.step_down();
-            return outcome;
+        if options.compression == Compression::None {
+            if !shared {
+                self.look_out();
+            }
+            // Nothing to encode and nobody there: the records go from the caller's memory into the page.
+            if self.lead_alone(shared) {
+                return self.write_alone(writer, records.into_iter().map(|record| (record, Compression::None)));
+            }
         }
         let slot = self.idle.lock().pop().unwrap_or_default();
         let filled = slot.0.lock().staged.fill(options.compression, records);
@@ -137,15 +146,7 @@ impl Group {
         writer: &Mutex<Writer>,
         records: impl IntoIterator<Item = (&'a [u8], Compression)>,
     ) -> Result<Position, Error> {
-        writer.lock().round(|round| {
-            let mut first = None;
-            for (stored, compression) in records {
-                check_len(stored)?;
-                let position = round.push(stored, compression)?;
-                first.get_or_insert(position);
-            }
-            Ok(first)
-        })
+        writer.lock().round(|round| push(round, records))
     }
 
     /// A caller that panics in the middle of an encoding or a write leaves the queue as consistent as it was.
@@ -153,12 +154,17 @@ impl Group {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `shared`: whether a round costs a sync, so that others are worth waiting for.
+    /// Becomes the leader if nobody else is there. `shared`: whether a round costs a sync, so that others are worth waiting
+    /// for.
     fn lead_alone(&self, shared: bool) -> bool {
-        let mut queue = self.queue();
-        let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.last > 1);
+        // A gathering leader's queue is better left to those who come to it.
+        !self.busy.load(Relaxed) && self.try_alone(&mut self.queue(), shared)
+    }
+
+    fn try_alone(&self, queue: &mut Queue, shared: bool) -> bool {
+        let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.expected > 1);
         if alone {
-            self.set_led(&mut queue, true);
+            self.set_led(queue, true);
         }
         alone
     }
@@ -178,59 +184,91 @@ impl Group {
         }
     }
 
-    fn step_down(&self) {
-        let mut queue = self.queue();
+    /// Writes for one caller, who leads.
+    fn write_alone<'a>(
+        &self,
+        writer: &Mutex<Writer>,
+        records: impl IntoIterator<Item = (&'a [u8], Compression)>,
+    ) -> Result<Position, Error> {
+        let outcome = writer.lock().round(|round| push(round, records));
+        self.step_down(self.queue(), 1);
+        outcome
+    }
+
+    /// Ends a round that had so many callers. Somebody has to lead the next if anybody waits for it: who is woken here, or
+    /// whoever comes first. One of the round before may still sleep at the same place and take the wake-up; then its
+    /// leader, who has not woken all of that round yet, wakes both.
+    fn step_down(&self, mut queue: MutexGuard<'_, Queue>, callers: usize) {
+        queue.expected = callers + queue.waiting.len();
         self.set_led(&mut queue, false);
-        let waiting = !queue.waiting.is_empty();
+        let next = (!queue.waiting.is_empty()).then(|| self.done(queue.next));
         drop(queue);
-        if waiting {
-            self.done.notify_all();
+        if let Some(next) = next {
+            next.notify_one();
         }
+    }
+
+    fn done(&self, round: u64) -> &Condvar {
+        &self.done[(round % 2) as usize]
     }
 
     fn commit(&self, writer: &Mutex<Writer>, slot: &Arc<Slot>, shared: bool) -> Result<Position, Error> {
         let mut queue = self.queue();
         queue.waiting.push(slot.clone());
         self.arrived.store(queue.waiting.len(), Relaxed);
+        let mine = queue.next;
         while queue.led {
-            queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            if let Some(outcome) = slot.0.lock().outcome.take() {
-                return outcome;
+            queue = self.done(mine).wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if queue.finished > mine {
+                drop(queue);
+                return slot.take_outcome();
             }
         }
         self.set_led(&mut queue, true);
-        let expected = queue.last;
+        let (expected, patience) = (queue.expected, queue.patience.clamp(*PATIENCE.start(), *PATIENCE.end()));
         if shared && queue.waiting.len() < expected {
             drop(queue);
-            let (mut seen, mut left) = (0, PATIENCE);
+            let (mut seen, mut left) = (0, patience);
             while left > 0 && seen < expected {
                 std::thread::yield_now();
                 let arrived = self.arrived.load(Relaxed);
-                left = if arrived > seen { PATIENCE } else { left - 1 };
+                left = if arrived > seen { patience } else { left - 1 };
                 seen = arrived;
             }
             queue = self.queue();
+            queue.patience = if seen < expected { patience / 2 } else { patience * 2 };
         }
         let mut group = std::mem::take(&mut queue.spare);
         std::mem::swap(&mut group, &mut queue.waiting);
-        queue.last = group.len();
+        queue.next += 1;
         drop(queue);
 
         lead(&mut writer.lock(), &group);
 
-        let outcome = slot.0.lock().outcome.take().unwrap_or(Err(Error::Closed));
-        let others = group.len() > 1;
+        let callers = group.len();
         group.clear();
         let mut queue = self.queue();
         queue.spare = group;
-        self.set_led(&mut queue, false);
-        let waiting = others || !queue.waiting.is_empty();
-        drop(queue);
-        if waiting {
-            self.done.notify_all();
+        queue.finished = mine + 1;
+        self.step_down(queue, callers);
+        if callers > 1 {
+            self.done(mine).notify_all();
         }
-        outcome
+        slot.take_outcome()
     }
+}
+
+fn push<'a>(
+    round: &mut Round<'_>,
+    records: impl IntoIterator<Item = (&'a [u8], Compression)>,
+) -> Result<Option<Position>, Error> {
+    let mut first = None;
+    for (stored, compression) in records {
+        check_len(stored)?;
+        let position = round.push(stored, compression)?;
+        first.get_or_insert(position);
+    }
+    Ok(first)
 }
 
 /// Writes for all: one write, one fsync, one outcome.
@@ -254,5 +292,58 @@ fn lead(writer: &mut Writer, group: &[Arc<Slot>]) {
     match outcome {
         Ok(_) => slots.iter_mut().zip(places).for_each(|(slot, place)| slot.outcome = Some(Ok(place))),
         Err(e) => slots.iter_mut().for_each(|slot| slot.outcome = Some(Err(e.clone()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use tsdb_vfs::{Fs, SimFs};
+
+    use crate::{Compression, Durability, Log, LogOptions, LogReader};
+
+    /// Some come back at once, some later, some not at all: nobody waits for ever, and everybody's record is where they
+    /// were told.
+    #[test]
+    fn callers_that_come_and_go_are_all_served() {
+        for (durability, compression) in [
+            (Durability::Always, Compression::None),
+            (Durability::Always, Compression::Snappy),
+            (Durability::Rotate, Compression::Snappy),
+        ] {
+            let (fs, dir): (Fs, _) = (Arc::new(SimFs::new(1)), Path::new("/wal"));
+            let options = LogOptions { durability, compression, background_sync: false, ..LogOptions::default() };
+            let (log, _) = Log::open(fs.clone(), dir, options).expect("an empty disk");
+            let log = &log;
+            let written: BTreeMap<_, _> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8_usize)
+                    .map(|thread| {
+                        scope.spawn(move || {
+                            let append = |i| {
+                                (0..(thread * i) % 5).for_each(|_| std::thread::yield_now());
+                                let record = format!("record {i} of thread {thread}").repeat(1 + i % 3);
+                                (log.append([record.as_bytes()]).expect("room"), record)
+                            };
+                            (0..60 * (thread + 1)).map(append).collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert_eq!(written.len(), 60 * 36, "two were told the same place");
+            let queue = log.group.queue();
+            assert!(!queue.led && queue.waiting.is_empty() && queue.next == queue.finished);
+            drop(queue);
+            log.sync().expect("a disk");
+            let mut reader = LogReader::open(fs, dir).expect("segments");
+            let mut found = BTreeMap::new();
+            while let Some(record) = reader.next().expect("sound") {
+                found.insert(record.position, String::from_utf8(record.bytes.to_vec()).expect("text"));
+            }
+            assert_eq!(found, written, "{durability:?} {compression}");
+        }
     }
 }
