@@ -128,16 +128,29 @@ impl Group {
             }
         }
         let slot = self.idle.lock().pop().unwrap_or_default();
-        let filled = slot.0.lock().staged.fill(options.compression, records);
+        let outcome = self.append_staged(writer, options.compression, shared, &slot, records);
+        self.idle.lock().push(slot);
+        outcome
+    }
+
+    fn append_staged<'a>(
+        &self,
+        writer: &Mutex<Writer>,
+        compression: Compression,
+        shared: bool,
+        slot: &Arc<Slot>,
+        records: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Position, Error> {
+        let mut state = slot.0.lock();
+        state.staged.fill(compression, records)?;
         if !shared {
             self.look_out();
         }
-        let outcome = match filled {
-            Ok(()) => self.commit(writer, &slot, shared),
-            Err(e) => Err(e),
-        };
-        self.idle.lock().push(slot);
-        outcome
+        if compression != Compression::None && self.lead_alone(shared) {
+            return self.write_alone(writer, state.staged.iter());
+        }
+        drop(state);
+        self.commit(writer, slot, shared)
     }
 
     /// Records that are in their stored form already: nothing to do outside of the writer's lock.
@@ -157,14 +170,14 @@ impl Group {
     /// Becomes the leader if nobody else is there. `shared`: whether a round costs a sync, so that others are worth waiting
     /// for.
     fn lead_alone(&self, shared: bool) -> bool {
-        // A gathering leader's queue is better left to those who come to it.
-        !self.busy.load(Relaxed) && self.try_alone(&mut self.queue(), shared)
-    }
-
-    fn try_alone(&self, queue: &mut Queue, shared: bool) -> bool {
+        // The lock of a queue that gathers is better left to those who come to it.
+        if self.busy.load(Relaxed) {
+            return false;
+        }
+        let mut queue = self.queue();
         let alone = !queue.led && queue.waiting.is_empty() && !(shared && queue.expected > 1);
         if alone {
-            self.set_led(queue, true);
+            self.set_led(&mut queue, true);
         }
         alone
     }
