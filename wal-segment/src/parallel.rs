@@ -27,12 +27,12 @@ use crate::reader::{READ_SIZE, Record, SegmentReader};
 
 mod delivery;
 
-use delivery::{Delivery, StopOnDrop};
+use delivery::{Delivery, Next, StopOnDrop};
 
 /// How to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParallelOptions {
-    /// Threads that frame, decompress and run the closure; at least 1.
+    /// Threads that frame, decompress and run the closure, the calling one among them; at least 1.
     pub threads: usize,
     /// Bytes of a segment in one block; rounded up to whole pages.
     pub block_size: u64,
@@ -279,8 +279,8 @@ impl Seams {
     }
 }
 
-/// Runs `map` on the blocks of `segments`, on several threads and in any order, and `reduce` on its results, on the
-/// calling thread and in the log's order. What was read before damage is delivered before the damage is returned.
+/// Runs `map` on the blocks of `segments`, on several threads, of which the calling one is one, and in any order, and
+/// `reduce` on its results, on the calling thread and in the log's order. What was read before damage is delivered before the damage is returned.
 ///
 /// At most a few blocks' results wait at any time. `map` gets a block's records from [`Block::next`]; what it leaves is
 /// still checked.
@@ -392,7 +392,7 @@ where
     let delivery = Delivery::new(blocks.len(), 2 * threads);
     std::thread::scope(|scope| {
         let stop = StopOnDrop(&delivery);
-        for _ in 0..threads {
+        for _ in 1..threads {
             scope.spawn(|| {
                 let _stop = StopOnDrop(&delivery);
                 let mut reader = BlockReader::new(fs, segments);
@@ -403,10 +403,17 @@ where
         }
         let mut outcome = Ok(());
         let mut in_order = blocks.iter();
+        let mut reader = BlockReader::new(fs, segments);
         while outcome.is_ok()
-            && let Some((done, block)) = delivery.take().zip(in_order.next())
+            && let Some(next) = delivery.next()
         {
-            outcome = order.deliver(block, done, &mut reduce);
+            match next {
+                Next::Read(i) => delivery.put(i, run(&mut reader, &blocks[i], &map)),
+                Next::Take(done) => {
+                    let Some(block) = in_order.next() else { break };
+                    outcome = order.deliver(block, done, &mut reduce);
+                }
+            }
         }
         // Also when every block is claimed: who waits for its turn to read one would wait for ever.
         delivery.stop();

@@ -1,5 +1,6 @@
 //! The strict and the parallel reader against what was written.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +59,32 @@ fn what_was_written_comes_back_in_order_with_its_positions() {
         let written = write(tmp.path(), compression, &mut rng);
         assert!(layout::segments(&real(), tmp.path()).unwrap().len() > 5, "rotation was covered");
         assert!(written == strictly(tmp.path()), "{compression}");
+    }
+}
+
+/// No thread more than was asked for: who takes the results reads, too.
+#[test]
+fn the_calling_thread_is_one_of_the_readers() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let tmp = tempfile::tempdir().unwrap();
+    write(tmp.path(), Compression::None, &mut rng);
+    let segments = layout::segments(&real(), tmp.path()).unwrap();
+    let caller = std::thread::current().id();
+    for threads in [1, 2, 3] {
+        let options = ParallelOptions { threads, block_size: PAGE };
+        let mut readers = HashSet::from([caller]);
+        let read = parallel::read(
+            &real(),
+            &segments,
+            &options,
+            |_| std::thread::current().id(),
+            |reader| {
+                readers.insert(reader);
+                Ok::<_, ReadError>(())
+            },
+        );
+        read.unwrap();
+        assert!(readers.len() <= threads, "{} for {threads}", readers.len());
     }
 }
 

@@ -1,7 +1,6 @@
 //! Work handed out to threads in order, and its results put in order again.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -9,15 +8,26 @@ use parking_lot::{Condvar, Mutex};
 pub(super) struct Delivery<T> {
     total: usize,
     ahead: usize,
-    next: AtomicUsize,
-    stopped: AtomicBool,
     state: Mutex<Ordered<T>>,
-    changed: Condvar,
+    /// Somebody waits for room to claim the next block in.
+    room: Condvar,
+    /// Who takes the results waits for the next.
+    ready: Condvar,
 }
 
 struct Ordered<T> {
+    claimed: usize,
     taken: usize,
     waiting: BTreeMap<usize, T>,
+    stopped: bool,
+}
+
+/// What there is to do for the thread that takes the results.
+pub(super) enum Next<T> {
+    /// The next result.
+    Take(T),
+    /// A block, since the next result is not there yet.
+    Read(usize),
 }
 
 /// Stops the others when its thread ends before the work does: by a panic, or because nobody wants the rest.
@@ -25,7 +35,7 @@ pub(super) struct StopOnDrop<'a, T>(pub(super) &'a Delivery<T>);
 
 impl<T> Drop for StopOnDrop<'_, T> {
     fn drop(&mut self) {
-        if self.0.next.load(Ordering::Relaxed) < self.0.total || std::thread::panicking() {
+        if std::thread::panicking() || self.0.state.lock().claimed < self.0.total {
             self.0.stop();
         }
     }
@@ -33,56 +43,59 @@ impl<T> Drop for StopOnDrop<'_, T> {
 
 impl<T> Delivery<T> {
     pub(super) fn new(total: usize, ahead: usize) -> Self {
-        let state = Mutex::new(Ordered { taken: 0, waiting: BTreeMap::new() });
-        Self {
-            total,
-            ahead,
-            next: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-            state,
-            changed: Condvar::new(),
-        }
+        let state = Mutex::new(Ordered { claimed: 0, taken: 0, waiting: BTreeMap::new(), stopped: false });
+        Self { total, ahead, state, room: Condvar::new(), ready: Condvar::new() }
     }
 
     pub(super) fn stop(&self) {
-        let _state = self.state.lock();
-        self.stopped.store(true, Ordering::Relaxed);
-        self.changed.notify_all();
+        self.state.lock().stopped = true;
+        self.room.notify_all();
+        self.ready.notify_all();
     }
 
+    /// The next block, when there is room for its result.
     pub(super) fn claim(&self) -> Option<usize> {
-        let i = self.next.fetch_add(1, Ordering::Relaxed);
-        if i >= self.total {
-            return None;
-        }
         let mut state = self.state.lock();
-        while i >= state.taken + self.ahead && !self.stopped.load(Ordering::Relaxed) {
-            self.changed.wait(&mut state);
+        loop {
+            if state.stopped || state.claimed == self.total {
+                return None;
+            }
+            if state.claimed < state.taken + self.ahead {
+                state.claimed += 1;
+                return Some(state.claimed - 1);
+            }
+            self.room.wait(&mut state);
         }
-        (!self.stopped.load(Ordering::Relaxed)).then_some(i)
     }
 
     pub(super) fn put(&self, i: usize, done: T) {
         let mut state = self.state.lock();
         state.waiting.insert(i, done);
         if i == state.taken {
-            self.changed.notify_all();
+            drop(state);
+            self.ready.notify_one();
         }
     }
 
-    pub(super) fn take(&self) -> Option<T> {
+    /// For the one thread that takes the results: it reads blocks, too, rather than wait for one.
+    pub(super) fn next(&self) -> Option<Next<T>> {
         let mut state = self.state.lock();
         loop {
             let i = state.taken;
             if let Some(done) = state.waiting.remove(&i) {
                 state.taken += 1;
-                self.changed.notify_all();
-                return Some(done);
+                drop(state);
+                self.room.notify_one();
+                return Some(Next::Take(done));
             }
-            if i >= self.total || self.stopped.load(Ordering::Relaxed) {
+            if i == self.total || state.stopped {
                 return None;
             }
-            self.changed.wait(&mut state);
+            if state.claimed < (i + self.ahead).min(self.total) {
+                state.claimed += 1;
+                return Some(Next::Read(state.claimed - 1));
+            }
+            self.ready.wait(&mut state);
         }
     }
 }
