@@ -66,10 +66,19 @@ impl Entry {
 }
 
 /// A list whose memory stays initialised when it is emptied: a round writes each entry once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entries {
     room: Vec<Entry>,
     pub(super) len: usize,
+}
+
+/// What a block of an uncompressed log holds, nearly.
+const USUAL: usize = 24 << 10;
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self { room: Vec::with_capacity(USUAL), len: 0 }
+    }
 }
 
 impl Entries {

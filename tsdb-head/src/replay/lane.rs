@@ -130,6 +130,12 @@ impl Lane {
         self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len()
     }
 
+    /// Bytes of what it would hold if nothing had been there already: the next blocks may have as much that is not.
+    pub(super) fn most_bytes(&self) -> usize {
+        let dropped = self.counts.already_there + self.counts.before_min_valid;
+        self.bytes() + dropped as usize * size_of::<Entry>()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.bytes() >= LANE_BYTES
     }
@@ -138,7 +144,7 @@ impl Lane {
     pub(super) fn shrink(&mut self) {
         const USUAL: usize = 4 << 20;
         self.entries.shrink_to(USUAL / size_of::<Entry>());
-        self.series.shrink_to(USUAL);
+        self.series.shrink_to(64 << 10);
         self.wide.shrink_to(1 << 12);
         self.runs.shrink_to(1 << 16);
     }

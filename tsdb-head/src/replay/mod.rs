@@ -33,6 +33,7 @@ use crate::{HeadError, data_dir};
 use chunk_files::ChunksOnDisk;
 use entries::Floors;
 use nameless::NamelessRefs;
+use read::Worker;
 pub use report::{ChunkFileReport, Counts, Missed, Nameless, Preserved, Progress, ReplayDamage, ReplayReport};
 
 /// A replay under way.
@@ -51,6 +52,7 @@ struct Replay<'a> {
     /// Of what is being read, checkpoint or log.
     last_segment: u64,
     ids: Vec<u8>,
+    workers: Vec<Worker>,
 }
 
 /// How often a read-only open starts over when the log changes under it.
@@ -187,6 +189,7 @@ fn replay_all(
         bytes_total: 0,
         last_segment: 0,
         ids: Vec::new(),
+        workers: Vec::new(),
     };
     if let Some(ahead) = &ahead {
         replay.log_ahead(ahead)?;
@@ -280,6 +283,7 @@ impl Replay<'_> {
         self.chunks.report_unused(&mut self.report, &mut self.nameless);
         self.report.nameless = self.nameless.report();
         preserved::scan(self.shared, &self.chunks, &mut self.report)?;
+        self.workers = Vec::new();
         self.shared.log_state.lock().aliases = std::mem::take(&mut self.aliases);
         self.shared.reserve_ref(self.chunks.highest_ref);
         self.shared.time.clamp_to_valid();

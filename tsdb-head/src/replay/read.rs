@@ -20,17 +20,17 @@ const FEW_BLOCKS: usize = 2;
 const MANY_BLOCKS: usize = 64;
 /// What a round's lanes are to hold, per series of the head: what several samples of one take. They are applied together, for
 /// half of what they take one by one.
-const ROUND_BYTES: usize = 8 * size_of::<Entry>();
+const ROUND_BYTES: usize = 4 * size_of::<Entry>();
 /// And at most so much: a head of so many series that this is little has memory for it.
 const MOST_ROUND_BYTES: usize = 40 << 20;
 /// At least so much, which is little for any head.
-const LEAST_ROUND_BYTES: usize = 6 << 20;
+const LEAST_ROUND_BYTES: usize = 4 << 20;
 /// So much damage is listed one by one.
 const MAX_LISTED: usize = 1_000;
 
 /// A lane, and what the block that was read into it came to.
 #[derive(Default)]
-struct Worker {
+pub(super) struct Worker {
     lane: Lane,
     outcome: Outcome,
 }
@@ -129,17 +129,20 @@ impl Replay<'_> {
         let fs = self.shared.fs.clone();
         let blocks = blocks(segments, BLOCK);
         let mut width = threads * FEW_BLOCKS;
-        let mut workers: Vec<Worker> = Vec::new();
+        // All there may be, at once: so the allocator takes what they ask for from the system, before the head's own lies between
+        // it, and gives it back afterwards. Nothing of it is touched until it is used.
+        let most = (MOST_ROUND_BYTES / BLOCK as usize).min(threads * MANY_BLOCKS).min(blocks.len());
+        let mut workers = std::mem::take(&mut self.workers);
+        workers.resize_with(most.max(workers.len()), Worker::default);
         let readers = Readers { fs: &fs, segments, idle: Mutex::default() };
         let mut order = Order { segments, ledger, seams: Seams::default(), compared: 0, missed: Vec::new() };
         let mut at = 0;
         while at < blocks.len() {
-            let round = &blocks[at..blocks.len().min(at + width)];
-            workers.resize_with(round.len().max(workers.len()), Worker::default);
+            let round = &blocks[at..blocks.len().min(at + width.min(most))];
             self.decode_round(&readers, &mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
-            let held = workers[..used].iter().map(|worker| worker.lane.bytes()).sum::<usize>() / used.max(1);
+            let held = workers[..used].iter().map(|worker| worker.lane.most_bytes()).sum::<usize>() / used.max(1);
             let wanted = self.shared.index.read().len() * ROUND_BYTES;
             let wanted = wanted.clamp(LEAST_ROUND_BYTES, MOST_ROUND_BYTES);
             width = (wanted / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
@@ -169,6 +172,7 @@ impl Replay<'_> {
         }
         order.pass(segments.len());
         self.miss(&mut order.missed);
+        self.workers = workers;
         Ok(())
     }
 

@@ -210,7 +210,7 @@ impl Replay<'_> {
 }
 
 /// Bytes of series records that are taken apart at once.
-const TOGETHER: usize = 4 << 20;
+const TOGETHER: usize = 1 << 18;
 
 /// How many of these lanes, at least one.
 fn together(lanes: &[&mut Lane]) -> usize {
