@@ -91,8 +91,8 @@ impl Window {
         2 + WINDOW_BITS + 64 - self.shift()
     }
 
-    /// At most how many bits [`Window::xor_field`] writes, whichever of the differences so far its window is of; this one becomes
-    /// one that covers all of them. Which is done soon, where a window is replaced time and again.
+    /// At most how many bits [`Window::xor_field`] writes, whichever of the differences so far its window is of; this one
+    /// becomes one that covers all of them. It soon stops changing, where Gorilla's is replaced time and again.
     #[inline(always)]
     pub(crate) fn most_xor_field_len(&mut self, xor: u64) -> u32 {
         self.most_xor_fields_len(xor, 1, u32::from(xor == 0))

@@ -26,7 +26,7 @@ struct Block {
 impl PackedState {
     /// Appends samples from the front of `samples`, `of` says which, as long as nothing is special about them: a packed
     /// chunk has two samples or more, times go on as they did and stay before `until`, values fit the chunk's form, and
-    /// its XOR chunk [stays within the limit](Self::is_over_the_limit). Returns how many: the next one, if there is
+    /// its XOR chunk certainly [stays within the limit](Self::is_over_the_limit). Returns how many: the next one, if there is
     /// one, is for [`append`](Self::append). Full pieces go to `emit`.
     ///
     /// The bits may be others than `append` makes, not the samples nor the XOR chunk: a width is chosen for several samples.
@@ -104,7 +104,7 @@ impl PackedState {
             any_xor |= xor;
             same += u32::from(xor == 0);
         }
-        // One behind the other in equal steps, the last is the newest.
+        // One behind the other in equal steps, none backwards, the last is the newest.
         (other_time == 0 && all_fit && t < until).then_some(Block {
             differences,
             any_difference,
@@ -149,6 +149,7 @@ impl PackedState {
             len += field;
         }
         self.state.bits.put(word, len, emit);
+        // Within 48 bits and some: the first time has so many, and there are few samples.
         let t = self.state.t + n as i64 * i64::from(meta.delta());
         self.remember(t, meta, f64::from_bits(block.value), count.later(n as u16, window));
         true

@@ -366,7 +366,7 @@ impl Partition {
             self.segments.bytes() + self.rares.bytes(),
             self.mapped.bytes(),
             self.finished.capacity() * size_of::<Finished>()
-                + self.finished.iter().map(|done| done.bytes.len() + 16).sum::<usize>(),
+                + self.finished.iter().map(|done| done.bytes.len()).sum::<usize>(),
             self.tx.bytes(),
         ]
     }

@@ -22,7 +22,7 @@ use wal_format::{
 use super::entries::{Entries, Entry, Floors};
 use super::report::Counts;
 
-/// A lane stops decoding when it holds so many bytes: a small block of a log may unpack to a great deal.
+/// A lane stops decoding when it holds so many bytes, if not before: a small block of a log may unpack to a great deal.
 pub(super) const LANE_BYTES: usize = 24 << 20;
 
 /// A sample that does not fit an [`Entry`].
@@ -127,7 +127,11 @@ impl Lane {
 
     /// Bytes of what it holds.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>() + self.wide_bytes + self.series.len()
+        self.entries.len() * size_of::<Entry>()
+            + self.wide_bytes
+            + self.series.len()
+            + self.runs.len() * size_of::<Run>()
+            + self.events.len() * size_of::<Event>()
     }
 
     /// Bytes of what it would hold if nothing had been there already: the next blocks may have as much that is not.
@@ -143,6 +147,8 @@ impl Lane {
     /// Gives back what an unusual block made the buffers grow to.
     pub(super) fn shrink(&mut self) {
         const USUAL: usize = 4 << 20;
+        // Nothing of it is wanted any more, and what holds something keeps its room.
+        self.clear();
         self.entries.shrink_to(USUAL / size_of::<Entry>());
         self.series.shrink_to(64 << 10);
         self.wide.shrink_to(1 << 12);

@@ -1,16 +1,18 @@
 //! Reading segments in rounds.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use rayon::prelude::*;
+use tsdb_vfs::Fs;
 use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
 use super::entries::{Entry, Floors};
-use super::lane::{Decoder, Lane};
+use super::lane::{Decoder, LANE_BYTES, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
 use crate::sync::Mutex;
-use tsdb_vfs::Fs;
 
 /// Bytes of log per lane.
 const BLOCK: u64 = 1 << 18;
@@ -25,6 +27,9 @@ const ROUND_BYTES: usize = 4 * size_of::<Entry>();
 const MOST_ROUND_BYTES: usize = 40 << 20;
 /// At least so much, which is little for any head.
 const LEAST_ROUND_BYTES: usize = 4 << 20;
+/// What a round's lanes hold at most, whatever the blocks unpack to, and a record for each thread: those that come to it are
+/// decoded again in another round.
+const ROUND_LIMIT: usize = 8 * LANE_BYTES;
 /// So much damage is listed one by one.
 const MAX_LISTED: usize = 1_000;
 
@@ -63,7 +68,14 @@ struct Outcome {
 }
 
 impl Worker {
-    fn read(&mut self, reader: &mut BlockReader<'_>, block: &BlockRef, replay: &Replay<'_>) {
+    /// `held`: what the round's lanes hold, but for the first; a lane that finds too much there has no outcome.
+    fn read(
+        &mut self,
+        reader: &mut BlockReader<'_>,
+        block: &BlockRef,
+        replay: &Replay<'_>,
+        held: Option<&AtomicUsize>,
+    ) {
         let Self { lane, outcome } = self;
         lane.clear();
         *outcome = Outcome::default();
@@ -77,12 +89,19 @@ impl Worker {
         let dir = block.segment().dir().to_owned();
         let min_valid = replay.shared.time.min_valid();
         let mut decoder = Decoder { lane, min_valid, aliases: &replay.aliases, floors: &replay.floors };
+        let mut before = 0;
         while let Some(record) = block.next() {
             let (position, end) = (record.position, record.end);
             if let Err(error) = decoder.record(record.bytes) {
                 outcome.undecodable.push(undecodable(&dir, position, &error));
             }
             outcome.last_end = end;
+            // A record that cannot be decoded leaves nothing.
+            let more = decoder.lane.bytes().saturating_sub(before);
+            before += more;
+            if held.is_some_and(|held| held.fetch_add(more, Relaxed) + more > ROUND_LIMIT) {
+                return;
+            }
             if decoder.lane.is_full() {
                 outcome.full = true;
                 break;
@@ -142,11 +161,11 @@ impl Replay<'_> {
             self.decode_round(&readers, &mut workers, round);
             // The lanes up to the first that did not come to its block's end.
             let (used, stop) = judge(&mut workers[..round.len()], round, &mut order);
-            let held = workers[..used].iter().map(|worker| worker.lane.most_bytes()).sum::<usize>() / used.max(1);
-            let wanted = self.shared.index.read().len() * ROUND_BYTES;
-            let wanted = wanted.clamp(LEAST_ROUND_BYTES, MOST_ROUND_BYTES);
-            width = (wanted / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
-            self.apply_workers(&mut workers[..used])?;
+            if used > 0 {
+                let held: usize = workers[..used].iter().map(|worker| worker.lane.most_bytes()).sum();
+                width = self.next_width(threads, held / used);
+            }
+            self.apply_workers(&mut workers[..round.len()], used)?;
             self.bytes_done += round[..used].iter().map(|block| block.pages.end - block.pages.start).sum::<u64>();
             at += used;
             match stop {
@@ -176,12 +195,23 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// How many blocks the next round takes if each holds so many bytes.
+    fn next_width(&self, threads: usize, held: usize) -> usize {
+        let wanted = self.shared.index.read().len() * ROUND_BYTES;
+        let wanted = wanted.clamp(LEAST_ROUND_BYTES, MOST_ROUND_BYTES);
+        let width = (wanted / held.max(1)).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS);
+        width.min(ROUND_LIMIT / 2 / held.max(1)).max(1)
+    }
+
     fn decode_round(&mut self, readers: &Readers<'_>, workers: &mut [Worker], round: &[BlockRef]) {
         let decode = |replay: &Self, workers: &mut [Worker]| {
-            let read = |(worker, block): (&mut Worker, &BlockRef)| {
-                readers.with(|reader| worker.read(reader, block, replay));
+            let held = AtomicUsize::new(0);
+            let read = |(n, (worker, block)): (usize, (&mut Worker, &BlockRef))| {
+                // The first one goes on whatever the others hold.
+                let held = (n > 0).then_some(&held);
+                readers.with(|reader| worker.read(reader, block, replay, held));
             };
-            workers.par_iter_mut().zip(round).with_max_len(1).for_each(read);
+            workers.par_iter_mut().zip(round).enumerate().with_max_len(1).for_each(read);
         };
         decode(self, workers);
         let workers = &mut workers[..round.len()];
@@ -200,14 +230,14 @@ impl Replay<'_> {
         }
     }
 
-    /// Takes what the workers decoded, in order.
-    fn apply_workers(&mut self, workers: &mut [Worker]) -> Result<(), HeadError> {
-        for worker in workers.iter_mut() {
+    /// Takes what the first `used` workers decoded, in order.
+    fn apply_workers(&mut self, workers: &mut [Worker], used: usize) -> Result<(), HeadError> {
+        for worker in &mut workers[..used] {
             for damage in worker.outcome.undecodable.drain(..) {
                 push_damage(&mut self.report.damage, damage);
             }
         }
-        let mut lanes: Vec<&mut Lane> = workers.iter_mut().map(|worker| &mut worker.lane).collect();
+        let mut lanes: Vec<&mut Lane> = workers[..used].iter_mut().map(|worker| &mut worker.lane).collect();
         self.apply(&mut lanes)?;
         workers.iter_mut().for_each(|worker| worker.lane.shrink());
         Ok(())

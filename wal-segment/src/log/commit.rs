@@ -162,7 +162,7 @@ impl Group {
         writer.lock().round(|round| push(round, records))
     }
 
-    /// A caller that panics in the middle of an encoding or a write leaves the queue as consistent as it was.
+    /// A caller that panics in the middle of an encoding leaves the queue as consistent as it was.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,8 +209,8 @@ impl Group {
     }
 
     /// Ends a round that had so many callers. Somebody has to lead the next if anybody waits for it: who is woken here, or
-    /// whoever comes first. One of the round before may still sleep at the same place and take the wake-up; then its
-    /// leader, who has not woken all of that round yet, wakes both.
+    /// whoever comes first. One of the round before this one, whose callers wait at the same place as the next one's, may still
+    /// sleep there and take the wake-up: then its leader's, for all of them, is still to come and wakes both.
     fn step_down(&self, mut queue: MutexGuard<'_, Queue>, callers: usize) {
         queue.expected = callers + queue.waiting.len();
         self.set_led(&mut queue, false);
