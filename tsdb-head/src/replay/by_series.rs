@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// Entries of fewer samples a series than this are not worth gathering.
-const WORTH: usize = 3;
+const WORTH: usize = 2;
 
 /// Whether so many entries of a partition with so many series are to be gathered.
 pub(super) fn is_worth_it(entries: u64, series: usize) -> bool {
