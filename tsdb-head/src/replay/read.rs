@@ -150,7 +150,8 @@ impl Replay<'_> {
         let mut width = threads * FEW_BLOCKS;
         // All there may be, at once: so the allocator takes what they ask for from the system, before the head's own lies between
         // it, and gives it back afterwards. Nothing of it is touched until it is used.
-        let most = (MOST_ROUND_BYTES / BLOCK as usize).min(threads * MANY_BLOCKS).min(blocks.len());
+        let most =
+            (MOST_ROUND_BYTES / BLOCK as usize).clamp(threads * FEW_BLOCKS, threads * MANY_BLOCKS).min(blocks.len());
         let mut workers = std::mem::take(&mut self.workers);
         workers.resize_with(most.max(workers.len()), Worker::default);
         let readers = Readers { fs: &fs, segments, idle: Mutex::default() };
