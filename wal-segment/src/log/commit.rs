@@ -162,7 +162,7 @@ impl Group {
         writer.lock().round(|round| push(round, records))
     }
 
-    /// A caller that panics in the middle of an encoding leaves the queue as consistent as it was.
+    /// Nothing of a caller's runs under this lock: whoever panics leaves the queue as consistent as it was.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,9 +203,8 @@ impl Group {
         writer: &Mutex<Writer>,
         records: impl IntoIterator<Item = (&'a [u8], Compression)>,
     ) -> Result<Position, Error> {
-        let outcome = writer.lock().round(|round| push(round, records));
-        self.step_down(self.queue(), 1);
-        outcome
+        let _leading = Leading(self);
+        writer.lock().round(|round| push(round, records))
     }
 
     /// Ends a round that had so many callers. Somebody has to lead the next if anybody waits for it: who is woken here, or
@@ -271,6 +270,15 @@ impl Group {
     }
 }
 
+/// One caller leads, for itself: also when the records, which come out of its own iterator, end in a panic.
+struct Leading<'a>(&'a Group);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.step_down(self.0.queue(), 1);
+    }
+}
+
 fn push<'a>(
     round: &mut Round<'_>,
     records: impl IntoIterator<Item = (&'a [u8], Compression)>,
@@ -317,6 +325,42 @@ mod tests {
     use tsdb_vfs::{Fs, SimFs};
 
     use crate::{Compression, Durability, Log, LogOptions, LogReader};
+
+    /// Records come out of the caller's own iterator: if that panics nothing of the round stays, and nobody is kept out.
+    #[test]
+    fn a_panic_in_the_callers_iterator_takes_its_round_back() {
+        let long = vec![7; 40_000];
+        for (durability, compression, segment_size) in [
+            (Durability::Always, Compression::None, 1 << 20),
+            (Durability::Always, Compression::Snappy, 1 << 20),
+            (Durability::Rotate, Compression::None, 1 << 17),
+            (Durability::Rotate, Compression::Zstd, 1 << 17),
+        ] {
+            for before in [0, 1, 5, 60] {
+                let (fs, dir): (Fs, _) = (Arc::new(SimFs::new(1)), Path::new("/wal"));
+                let options = LogOptions { durability, compression, segment_size, ..LogOptions::default() };
+                let (log, _) = Log::open(fs.clone(), dir, options).expect("an empty disk");
+                log.append([&b"kept"[..]]).expect("room");
+                let at = log.position();
+                let records = (0..).map(|n| if n < before { &long[..n * 600] } else { panic!("no more of them") });
+                let append = std::panic::AssertUnwindSafe(|| log.append(records));
+                assert!(std::panic::catch_unwind(append).is_err());
+                if compression == Compression::None && before < 4 {
+                    assert_eq!(log.position(), at);
+                }
+                let others = std::thread::scope(|scope| scope.spawn(|| log.append([&b"another's"[..]])).join());
+                others.expect("no panic").expect("room");
+                log.append([&b"mine"[..]]).expect("room");
+                log.close().expect("a disk");
+                let mut reader = LogReader::open(fs, dir).expect("segments");
+                let mut found = Vec::new();
+                while let Some(record) = reader.next().expect("sound") {
+                    found.push(String::from_utf8_lossy(record.bytes).into_owned());
+                }
+                assert_eq!(found, ["kept", "another's", "mine"], "{durability:?} {compression} {before}");
+            }
+        }
+    }
 
     /// Some come back at once, some later, some not at all: nobody waits for ever, and everybody's record is where they
     /// were told.

@@ -71,6 +71,20 @@ impl Round<'_> {
     }
 }
 
+/// A round that is taken back when it ends early: by a failure, or by a panic in the caller's own iterator of records.
+struct Unfinished<'a> {
+    writer: &'a mut Writer,
+    mark: Option<Mark>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(mark) = self.mark {
+            self.writer.cut_back(mark);
+        }
+    }
+}
+
 impl Writer {
     pub(crate) fn create(
         fs: Fs,
@@ -126,22 +140,15 @@ impl Writer {
     ) -> Result<Position, Error> {
         self.check_writable()?;
         let mark = Mark { position: self.position(), tally: self.current.tally };
-        let pushed = push(&mut Round(self)).and_then(|first| {
-            self.flush()?;
-            Ok(first)
-        });
-        match pushed {
-            Ok(first) => {
-                if self.must_sync() {
-                    self.sync()?;
-                }
-                Ok(first.unwrap_or(mark.position))
-            }
-            Err(e) => {
-                self.cut_back(mark);
-                Err(e)
-            }
+        let mut unfinished = Unfinished { writer: self, mark: Some(mark) };
+        let first = push(&mut Round(unfinished.writer))?;
+        unfinished.writer.flush()?;
+        unfinished.mark = None;
+        drop(unfinished);
+        if self.must_sync() {
+            self.sync()?;
         }
+        Ok(first.unwrap_or(mark.position))
     }
 
     fn must_sync(&self) -> bool {
