@@ -47,6 +47,7 @@ pub mod layout;
 pub mod parallel;
 pub mod repair;
 pub mod verify;
+mod write_again;
 
 mod chain;
 mod compression;

@@ -13,6 +13,7 @@ use crate::framer::{Event, Frame, Framer, Tally};
 use crate::layout::{self, SegmentRef};
 use crate::resync::resume_in_page;
 use crate::salvage::DamagedRange;
+use crate::write_again::WriteAgain;
 
 /// Bytes that are read at once: large enough that the system call does not show, small enough for the cache.
 pub(crate) const READ_SIZE: usize = 256 * 1024;
@@ -155,7 +156,7 @@ impl Restart {
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
     pub(crate) segment: SegmentRef,
-    window: Window,
+    pub(crate) window: Window,
     framer: Framer,
     /// Records that begin before this are not given out.
     from: u64,
@@ -319,12 +320,14 @@ pub(crate) struct Window {
     pub(crate) base: u64,
     /// Bytes behind this are wanted only for the end of a record: they are read a page at a time.
     pub(crate) limit: u64,
+    /// Gets what is forgotten, which the framer has found sound.
+    pub(crate) behind: Option<WriteAgain>,
 }
 
 impl Window {
     pub(crate) fn open(fs: &Fs, path: &Path) -> Result<Self, ReadError> {
         let file = fs.open_read(path).map_err(ReadError::io(path))?;
-        Ok(Self { file, path: path.to_owned(), buf: Vec::new(), len: 0, base: 0, limit: u64::MAX })
+        Ok(Self { file, path: path.to_owned(), buf: Vec::new(), len: 0, base: 0, limit: u64::MAX, behind: None })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -351,6 +354,9 @@ impl Window {
     pub(crate) fn fill(&mut self, offset: u64) -> Result<bool, ReadError> {
         let page = offset / PAGE * PAGE;
         let keep_from = ((page - self.base) as usize).min(self.len);
+        if let Some(behind) = &mut self.behind {
+            behind.pass(&self.buf[..keep_from], self.base);
+        }
         self.buf.copy_within(keep_from..self.len, 0);
         self.len -= keep_from;
         self.base += keep_from as u64;

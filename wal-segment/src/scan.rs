@@ -10,6 +10,7 @@ use crate::layout::SegmentRef;
 use crate::ledger::LedgerEntry;
 use crate::salvage::{DamagedRange, Found, SalvageSegment};
 use crate::verify::Judge;
+use crate::write_again::WriteAgain;
 
 /// Bytes that a disk writes as one.
 const SECTOR: u64 = 512;
@@ -35,7 +36,7 @@ pub(crate) struct Scan {
 impl Scan {
     /// Reads a segment, every checksum and every compressed record.
     pub(crate) fn run(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
-        Self::run_with(fs, segment, entry, u64::MAX, &|_| None)
+        Self::run_with(fs, segment, entry, u64::MAX, &|_| None, &mut None)
     }
 
     /// As [`run`](Self::run); a record that `judge` has something against counts as damaged.
@@ -45,16 +46,24 @@ impl Scan {
         entry: Option<LedgerEntry>,
         judge: &Judge<'_>,
     ) -> Result<Self, ReadError> {
-        Self::run_with(fs, segment, entry, u64::MAX, judge)
+        Self::run_with(fs, segment, entry, u64::MAX, judge, &mut None)
     }
 
-    /// As [`run`](Self::run), of a segment that a crash may have torn. An empty record that is half a header counts as
-    /// torn: the type byte of a fragment that reached the disk, with the rest of its header in the next sector or in the
-    /// rest of a short write, which did not, reads as a whole record of no bytes. So do zeros up to the end of a page that
-    /// has room for more, if a record follows: only the last page of a segment is padded.
-    pub(crate) fn run_torn(fs: &Fs, segment: &SegmentRef, entry: Option<LedgerEntry>) -> Result<Self, ReadError> {
+    /// As [`run`](Self::run), of a segment at the log's end, whose bytes `again` gets on the way as long as they are sound.
+    ///
+    /// If `torn`, a crash may have torn it, and an empty record that is half a header counts as torn: the type byte of a
+    /// fragment that reached the disk, with the rest of its header in the next sector or in the rest of a short write, which
+    /// did not, reads as a whole record of no bytes. So do zeros up to the end of a page that has room for more, if a record
+    /// follows: only the last page of a segment is padded.
+    pub(crate) fn run_tail(
+        fs: &Fs,
+        segment: &SegmentRef,
+        entry: Option<LedgerEntry>,
+        torn: bool,
+        again: &mut Option<WriteAgain>,
+    ) -> Result<Self, ReadError> {
         let durable = entry.map_or(0, |entry| if entry.sealed { u64::MAX } else { entry.offset });
-        Self::run_with(fs, segment, entry, durable, &|_| None)
+        Self::run_with(fs, segment, entry, if torn { durable } else { u64::MAX }, &|_| None, again)
     }
 
     fn run_with(
@@ -63,8 +72,10 @@ impl Scan {
         entry: Option<LedgerEntry>,
         torn_from: u64,
         judge: &Judge<'_>,
+        again: &mut Option<WriteAgain>,
     ) -> Result<Self, ReadError> {
         let mut reader = SalvageSegment::open(fs, segment.clone())?;
+        reader.reader.window.behind = again.take();
         let mut decompressor = Decompressor::default();
         let mut scan = Self {
             segment: segment.clone(),
@@ -79,6 +90,10 @@ impl Scan {
         let mut suspect: Option<(Frame, Tally)> = None;
         loop {
             let found = reader.next()?;
+            if !scan.damage.is_empty() {
+                // What is behind it stays as it is.
+                reader.reader.window.behind = None;
+            }
             if let Some((half, before)) = suspect.take()
                 && is_half_header(&half, found.as_ref(), reader.reader.file_len(), entry.is_some())
             {
@@ -128,6 +143,7 @@ impl Scan {
             }
         }
         scan.segment.len = reader.reader.file_len();
+        *again = reader.reader.window.behind.take();
         if let Some(entry) = entry {
             scan.disputed = scan.dispute(&reader, entry, at_entry);
         }
@@ -209,7 +225,7 @@ mod tests {
         fs.write_new(&dir.join("00000000"), bytes).expect("a disk");
         let segment = layout::segments(&fs, dir).expect("a log").remove(0);
         let entry = LedgerEntry::of(0, durable, false);
-        let scan = Scan::run_torn(&fs, &segment, Some(entry)).expect("a file");
+        let scan = Scan::run_tail(&fs, &segment, Some(entry), true, &mut None).expect("a file");
         (scan.sound, scan.cut_at())
     }
 

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tsdb_vfs::{Fs, VfsFile};
+use tsdb_vfs::Fs;
 
 use crate::error::{Damage, Error, ReadError};
 use crate::layout::{self, SegmentRef};
@@ -15,6 +15,7 @@ use crate::log::options::{Check, LogOptions};
 use crate::parallel::{self, ParallelOptions};
 use crate::quarantine;
 use crate::scan::Scan;
+use crate::write_again::WriteAgain;
 
 /// What opening a log found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -150,9 +151,13 @@ fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &
         // Of a segment without an entry that another one follows only this much is known: its writer was done with it, and
         // an empty record before its padding is one.
         let complete = entry.is_none() && tail[i + 1..].iter().any(|segment| segment.len > 0);
-        let scan = if complete { Scan::run(fs, segment, entry)? } else { Scan::run_torn(fs, segment, entry)? };
+        let durable = entry.map_or(0, |entry| entry.offset);
+        let sealed = entry.is_some_and(|entry| entry.sealed);
+        // If it can't be opened for that, reading it may have something better to say.
+        let mut again = if sealed { None } else { WriteAgain::from(fs, &segment.path, durable).ok() };
+        let scan = Scan::run_tail(fs, segment, entry, !complete, &mut again)?;
         let Some(range) = scan.damage.first() else {
-            settle(fs, &scan, entry, ledger, report)?;
+            settle(fs, &scan, entry, again, ledger, report)?;
             continue;
         };
         let behind = tail[i + 1..].iter().filter(|segment| segment.len > 0);
@@ -167,7 +172,6 @@ fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &
             quarantined.push(quarantine::move_away(fs, dir, &segment.path)?);
             ledger.retain(|known| known != segment.index);
         }
-        let durable = entry.map_or(0, |entry| entry.offset);
         quarantined.push(cut(fs, dir, &scan, durable, range.from)?);
         ledger.insert(LedgerEntry::of(segment.index, scan.tally, true));
         report.healed =
@@ -177,11 +181,13 @@ fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &
     Ok(())
 }
 
-/// Takes a segment that a crash could have torn and has not into the ledger: from here on it is complete.
+/// Takes a segment that a crash could have torn and has not into the ledger: from here on it is complete. `again` has had
+/// its bytes as far as they were read.
 fn settle(
     fs: &Fs,
     scan: &Scan,
     entry: Option<LedgerEntry>,
+    again: Option<WriteAgain>,
     ledger: &mut Ledger,
     report: &mut OpenReport,
 ) -> Result<(), Error> {
@@ -191,15 +197,13 @@ fn settle(
     }
     // An empty or complete one, too: a heal that was killed may have cut it, and the cut is not durable.
     let path = &scan.segment.path;
-    let file = fs.open_write(path).map_err(Error::io(path))?;
     if entry.is_some_and(|entry| entry.sealed) {
-        return file.sync_all().map_err(Error::io(path));
+        return fs.open_write(path).and_then(|file| file.sync_all()).map_err(Error::io(path));
     }
-    // What its writer had reserved behind the end goes back to the disk.
-    file.set_len(scan.segment.len).map_err(Error::io(path))?;
     let durable = entry.map_or(0, |entry| entry.offset);
-    write_again(&*file, durable, scan.segment.len).map_err(Error::io(path))?;
-    file.sync_all().map_err(Error::io(path))?;
+    let again = again.map_or_else(|| WriteAgain::from(fs, path, durable), Ok);
+    // What its writer had reserved behind the end goes back to the disk.
+    again.and_then(|again| again.finish(scan.segment.len)).map_err(Error::io(path))?;
     ledger.insert(LedgerEntry::of(scan.segment.index, scan.tally, true));
     Ok(())
 }
@@ -209,26 +213,6 @@ fn settle(
 fn cut(fs: &Fs, dir: &Path, scan: &Scan, from: u64, at: u64) -> Result<PathBuf, Error> {
     let SegmentRef { path, len, .. } = &scan.segment;
     let kept = quarantine::keep_range(fs, dir, path, at, *len)?;
-    let file = fs.open_write(path).map_err(Error::io(path))?;
-    file.set_len(at).map_err(Error::io(path))?;
-    write_again(&*file, from.min(at), at).map_err(Error::io(path))?;
-    file.sync_all().map_err(Error::io(path))?;
+    WriteAgain::from(fs, path, from).and_then(|again| again.finish(at)).map_err(Error::io(path))?;
     Ok(kept)
-}
-
-/// What is written again at once: read and written while it is in the cache.
-const PIECE: u64 = 128 * 1024;
-
-/// Writes the bytes that are there once more. A process that died after a failed sync may have left pages that the
-/// kernel takes for clean and that never reached the disk: syncing them would prove nothing.
-fn write_again(file: &dyn VfsFile, from: u64, to: u64) -> std::io::Result<()> {
-    let mut piece = vec![0; (to - from).min(PIECE) as usize];
-    let mut at = from;
-    while at < to {
-        let wanted = piece.len().min((to - at) as usize);
-        file.read_exact_at(&mut piece[..wanted], at)?;
-        file.write_all_at(&piece[..wanted], at)?;
-        at += wanted as u64;
-    }
-    Ok(())
 }

@@ -1,0 +1,82 @@
+//! Writing the bytes that are there once more: a process that died after a failed sync may have left pages that the kernel
+//! takes for clean and that never reached the disk, and syncing them would prove nothing.
+
+use std::path::Path;
+
+use tsdb_vfs::{Fs, VfsFile};
+
+/// What is read and written at once: it stays in the cache between the two.
+const PIECE: u64 = 128 * 1024;
+
+/// A file that is written again, from the front to the back. While somebody reads it the bytes come from there.
+#[derive(Debug)]
+pub(crate) struct WriteAgain {
+    file: Box<dyn VfsFile>,
+    /// All from the beginning up to here is done.
+    at: u64,
+    failed: Option<std::io::Error>,
+}
+
+impl WriteAgain {
+    /// Of what lies before `from` it is known that it is durable.
+    pub(crate) fn from(fs: &Fs, path: &Path, from: u64) -> std::io::Result<Self> {
+        Ok(Self { file: fs.open_write(path)?, at: from, failed: None })
+    }
+
+    /// Takes bytes that were read at `offset`. A failure is for [`finish`](Self::finish) to tell.
+    pub(crate) fn pass(&mut self, bytes: &[u8], offset: u64) {
+        let end = offset + bytes.len() as u64;
+        if self.failed.is_some() || !(offset..end).contains(&self.at) {
+            return;
+        }
+        match self.file.write_all_at(&bytes[(self.at - offset) as usize..], self.at) {
+            Ok(()) => self.at = end,
+            Err(e) => self.failed = Some(e),
+        }
+    }
+
+    /// Cuts the file to `len`, writes what is left of it and makes it durable.
+    pub(crate) fn finish(self, len: u64) -> std::io::Result<()> {
+        let Self { file, mut at, failed } = self;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        file.set_len(len)?;
+        let mut piece = vec![0; len.saturating_sub(at).min(PIECE) as usize];
+        while at < len {
+            let wanted = piece.len().min((len - at) as usize);
+            file.read_exact_at(&mut piece[..wanted], at)?;
+            file.write_all_at(&piece[..wanted], at)?;
+            at += wanted as u64;
+        }
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tsdb_vfs::SimFs;
+
+    use super::*;
+
+    /// Whatever part of it is handed over, the file holds what it held, and a failure is told at the end.
+    #[test]
+    fn a_file_is_as_it_was() {
+        let bytes: Vec<u8> = (0..400_000u32).map(|i| (i * 31 >> 5) as u8).collect();
+        let path = Path::new("/file");
+        for parts in [&[][..], &[0..100_000], &[0..100_000, 100_000..399_999], &[50_000..70_000, 60_000..200_000]] {
+            for from in [0, 60_000, 400_000] {
+                let fs: Fs = Arc::new(SimFs::new(1));
+                fs.write_new(path, &bytes).expect("a disk");
+                let mut again = WriteAgain::from(&fs, path, from).expect("a file");
+                for part in parts {
+                    again.pass(&bytes[part.clone()], part.start as u64);
+                }
+                again.finish(399_000).expect("a disk");
+                assert_eq!(fs.read(path).expect("a file"), &bytes[..399_000]);
+            }
+        }
+    }
+}
