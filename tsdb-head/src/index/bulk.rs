@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use tsdb_model::labels::LabelPairs;
 use tsdb_model::varint;
 
-use super::dictionary::Dictionary;
+use super::dictionary::{Dictionary, Room};
 use super::{Found, IndexFull, LabelIndex, hash_bytes};
 
 /// Beside a value's number: nobody had it. A value takes two bytes of text at least, but for the empty one, and there are
@@ -160,7 +160,12 @@ impl LabelIndex {
                 }
             }
             for at in from..end {
-                columns[names[at as usize] as usize].cells.push((at, row as u32));
+                let cells = &mut columns[names[at as usize] as usize].cells;
+                if cells.capacity() == 0 {
+                    // The series that follow will mostly have it, too.
+                    cells.reserve_exact(new.ends.len() - row);
+                }
+                cells.push((at, row as u32));
             }
             from = end;
         }
@@ -171,7 +176,7 @@ impl LabelIndex {
                 for &(at, _) in cells {
                     let Label { value, hash, .. } = new.labels[at as usize];
                     let before = dictionary.len();
-                    let id = dictionary.intern_hashed(value, hash).map_err(|_| IndexFull)?;
+                    let id = dictionary.intern_hashed(value, hash, Room::Much).map_err(|_| IndexFull)?;
                     let fresh = if dictionary.len() > before { FRESH } else { 0 };
                     values[at as usize].store(id | fresh, Relaxed);
                 }

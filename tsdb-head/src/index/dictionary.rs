@@ -33,6 +33,24 @@ pub(crate) struct Dictionary {
     last: Option<u32>,
 }
 
+/// How much room there is to be for values that are still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// An eighth of what there is: doubling would leave a third of the memory unused on average.
+    Little,
+    /// As much as there is: many come now, and the rest is [given back](Dictionary::settle) afterwards.
+    Much,
+}
+
+impl Room {
+    fn beside(self, len: usize) -> usize {
+        match self {
+            Self::Little => len / 8,
+            Self::Much => len,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Symbol {
     offset: u32,
@@ -58,7 +76,7 @@ impl Dictionary {
         {
             return Ok(id);
         }
-        self.intern_hashed(value, hash_bytes(value))
+        self.intern_hashed(value, hash_bytes(value), Room::Little)
     }
 
     /// Values with these hashes are interned next.
@@ -67,7 +85,7 @@ impl Dictionary {
     }
 
     /// As [`Dictionary::intern`] for who knows `hash`, that of `value`.
-    pub(crate) fn intern_hashed(&mut self, value: &[u8], hash: u64) -> Result<u32, TextFull> {
+    pub(crate) fn intern_hashed(&mut self, value: &[u8], hash: u64, room: Room) -> Result<u32, TextFull> {
         if let Some(id) = self.last
             && self.get(id) == value
         {
@@ -79,8 +97,7 @@ impl Dictionary {
         }
         let offset = u32::try_from(self.text.len()).ok().filter(|&o| o != FREED).ok_or(TextFull)?;
         if self.text.capacity() - self.text.len() < value.len() + 5 {
-            // Doubling would leave a third of the memory unused on average.
-            self.text.reserve_exact((self.text.len() / 8).max(value.len() + 256));
+            self.text.reserve_exact(room.beside(self.text.len()).max(value.len() + 256));
         }
         varint::put_uvarint(&mut self.text, value.len() as u64);
         self.text.extend_from_slice(value);
@@ -92,7 +109,7 @@ impl Dictionary {
             }
             None => {
                 if self.symbols.len() == self.symbols.capacity() {
-                    self.symbols.reserve_exact((self.symbols.len() / 8).max(16));
+                    self.symbols.reserve_exact(room.beside(self.symbols.len()).max(16));
                 }
                 self.symbols.push(symbol);
                 (self.symbols.len() - 1) as u32

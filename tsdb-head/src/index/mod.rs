@@ -272,7 +272,6 @@ impl LabelIndex {
     pub(crate) fn settle(&mut self) {
         self.names.settle();
         self.values.iter_mut().for_each(Dictionary::settle);
-        self.pages.values_mut().for_each(LabelPage::settle);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -26,11 +26,14 @@ impl LabelPage {
         self.offsets.insert(row, self.bytes.len() as u32);
         let need = ids.len() + varint::uvarint_len(ids.len() as u64);
         if self.bytes.capacity() - self.bytes.len() < need {
-            // Fixed steps: a page holds a few KiB, and what a full one has left over counts once per 256 series.
-            self.bytes.reserve_exact(need.max(512));
+            self.bytes.reserve_exact(need.max(512).max(self.bytes.len() / 2));
         }
         varint::put_uvarint(&mut self.bytes, ids.len() as u64);
         self.bytes.extend_from_slice(ids);
+        if self.offsets.len() == 256 {
+            // No more can come.
+            self.bytes.shrink_to_fit();
+        }
     }
 
     pub(crate) fn get(&self, low: u8) -> Option<&[u8]> {
@@ -71,13 +74,6 @@ impl LabelPage {
         }
         fresh.offsets.shrink_to_fit();
         *self = fresh;
-    }
-
-    /// Gives back the memory that waits for more series, if none can come.
-    pub(crate) fn settle(&mut self) {
-        if self.offsets.len() == 256 {
-            self.bytes.shrink_to_fit();
-        }
     }
 
     /// The refs of this page, which is the `number`th.

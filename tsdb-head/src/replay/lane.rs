@@ -147,10 +147,12 @@ impl Lane {
     /// Gives back what an unusual block made the buffers grow to.
     pub(super) fn shrink(&mut self) {
         const USUAL: usize = 4 << 20;
+        // Series records mostly come in many rounds, and then in none.
+        let series = self.series.len();
         // Nothing of it is wanted any more, and what holds something keeps its room.
         self.clear();
         self.entries.shrink_to(USUAL / size_of::<Entry>());
-        self.series.shrink_to(64 << 10);
+        self.series.shrink_to(series.clamp(64 << 10, 512 << 10));
         self.wide.shrink_to(1 << 12);
         self.runs.shrink_to(1 << 16);
     }
@@ -322,8 +324,13 @@ impl RecordSink for Decoder<'_> {
 
     fn series(&mut self, batch: SeriesBatch<'_>) -> Result<(), DecodeError> {
         self.lane.counts.series += batch.validate()?.entries as u64;
-        let start = self.lane.series.len();
-        self.lane.series.extend_from_slice(batch.record());
+        let lane = &mut *self.lane;
+        let start = lane.series.len();
+        if lane.series.capacity() - start < batch.record().len() {
+            // At once for the whole block, if its records are not compressed.
+            lane.series.reserve((256 << 10).max(start).max(batch.record().len()));
+        }
+        lane.series.extend_from_slice(batch.record());
         self.lane.events.push(Event::Series(start..self.lane.series.len(), self.lane.entries.len() as u32));
         Ok(())
     }

@@ -53,6 +53,8 @@ struct Replay<'a> {
     last_segment: u64,
     ids: Vec<u8>,
     workers: Vec<Worker>,
+    /// Threads that have begun stay: the system puts new ones on the same processor at first, and for a while.
+    pool: Option<rayon::ThreadPool>,
 }
 
 /// How often a read-only open starts over when the log changes under it.
@@ -190,6 +192,7 @@ fn replay_all(
         last_segment: 0,
         ids: Vec::new(),
         workers: Vec::new(),
+        pool: None,
     };
     if let Some(ahead) = &ahead {
         replay.log_ahead(ahead)?;

@@ -131,11 +131,16 @@ impl Replay<'_> {
     pub(super) fn read(&mut self, segments: &[SegmentRef], ledger: &Ledger, live: bool) -> Result<(), HeadError> {
         let Some(last) = segments.last() else { return Ok(()) };
         let threads = self.shared.options.threads();
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|error| HeadError::Io { path: last.path.clone(), source: std::io::Error::other(error) })?;
-        pool.install(|| self.rounds(segments, ledger, threads, live))
+        let pool = match self.pool.take() {
+            Some(pool) => pool,
+            None => rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .map_err(|error| HeadError::Io { path: last.path.clone(), source: std::io::Error::other(error) })?,
+        };
+        let read = pool.install(|| self.rounds(segments, ledger, threads, live));
+        self.pool = Some(pool);
+        read
     }
 
     fn rounds(
