@@ -61,8 +61,8 @@ impl ChunksOnDisk {
         })?;
         counts.chunks = scanned.chunks;
         counts.bytes = scanned.chunk_bytes;
-        // Stable, so that each series' chunks stay in the order in which they were written.
-        found.chunks.sort_by_key(|&(series, _)| series);
+        // A series' chunks in the order in which they were written.
+        found.chunks.sort_unstable_by_key(|&(series, mapped)| (series, mapped.chunk));
         for damage in opened.damages.iter().chain(&scanned.damages) {
             report.damage.push(ReplayDamage::new(None, damage.to_string()));
         }

@@ -60,20 +60,20 @@ impl Replay<'_> {
         }
         let shared = self.shared;
         let mut index = shared.index.write();
+        let index = &mut *index;
         // New ones that have no place in a partition yet.
         let mut born: Vec<(u64, At)> = Vec::new();
-        let mut first = 0;
-        while first < lanes.len() {
-            let some = first..first + together(&lanes[first..]);
-            let share = some.len().div_ceil(shared.options.threads());
-            let shares: Vec<(u32, &[&mut Lane])> =
-                (first as u32..).step_by(share).zip(lanes[some.clone()].chunks(share)).collect();
-            let taken_apart: Vec<Vec<Step<'_>>> =
-                shares.par_iter().with_max_len(1).map(|&(first, lanes)| steps(first, lanes)).collect();
-            for step in taken_apart.iter().flatten() {
-                self.apply_step(&mut index, step, &mut born, &mut changes)?;
-            }
-            first = some.end;
+        let threads = shared.options.threads();
+        let mut taken_apart = take_apart(lanes, 0, threads);
+        while let Some(Apart { steps, end }) = taken_apart.take() {
+            // Entering them leaves a thread idle now and then.
+            let enter = || {
+                let mut steps = steps.iter().flatten();
+                steps.try_for_each(|step| self.apply_step(index, step, &mut born, &mut changes))
+            };
+            let (entered, next) = rayon::join(enter, || take_apart(lanes, end, threads));
+            entered?;
+            taken_apart = next;
         }
         self.settle(&mut born, &mut changes);
         changes.born.0.sort_by_key(|&(series, _)| series);
@@ -210,16 +210,28 @@ impl Replay<'_> {
 }
 
 /// Bytes of series records that are taken apart at once.
-const TOGETHER: usize = 1 << 18;
+const TOGETHER: usize = 1 << 20;
 
-/// How many of these lanes, at least one.
-fn together(lanes: &[&mut Lane]) -> usize {
+/// Lanes taken apart, a share for each thread.
+struct Apart<'a> {
+    steps: Vec<Vec<Step<'a>>>,
+    /// The lane that comes next.
+    end: usize,
+}
+
+/// Takes some lanes apart, from number `first` on.
+fn take_apart<'a>(lanes: &'a [&'a mut Lane], first: usize, threads: usize) -> Option<Apart<'a>> {
     let mut bytes = 0;
-    let more = lanes.iter().skip(1).take_while(|lane| {
+    let more = lanes.get(first + 1..)?.iter().take_while(|lane| {
         bytes += lane.series.len();
         bytes < TOGETHER
     });
-    lanes.len().min(1) + more.count()
+    let some = first..first + 1 + more.count();
+    let share = some.len().div_ceil(threads);
+    let shares: Vec<(u32, &[&mut Lane])> =
+        (first as u32..).step_by(share).zip(lanes[some.clone()].chunks(share)).collect();
+    let steps = shares.par_iter().with_max_len(1).map(|&(first, lanes)| steps(first, lanes)).collect();
+    Some(Apart { steps, end: some.end })
 }
 
 /// The events of some lanes, their series records taken apart.
