@@ -75,6 +75,9 @@ pub(super) struct Entries {
 /// What a block of an uncompressed log holds, nearly.
 const USUAL: usize = 24 << 10;
 
+/// So many are made at once where there is room: 16 KiB.
+const STEP: usize = 1 << 10;
+
 impl Default for Entries {
     fn default() -> Self {
         Self { room: Vec::with_capacity(USUAL), len: 0 }
@@ -90,7 +93,9 @@ impl Entries {
     /// Room for at least `most` entries behind the last one.
     pub(super) fn ahead(&mut self, most: usize) -> &mut [Entry] {
         if self.room.len() - self.len < most {
-            self.room.resize((self.len + most).max(self.room.len() + self.room.len() / 4), Entry::NONE);
+            // What is not needed is better not touched while there is room.
+            let more = if self.room.len() < self.room.capacity() { STEP } else { self.room.len() / 4 };
+            self.room.resize((self.len + most).max(self.room.len() + more), Entry::NONE);
         }
         &mut self.room[self.len..]
     }

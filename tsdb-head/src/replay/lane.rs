@@ -147,12 +147,10 @@ impl Lane {
     /// Gives back what an unusual block made the buffers grow to.
     pub(super) fn shrink(&mut self) {
         const USUAL: usize = 4 << 20;
-        // Series records mostly come in many rounds, and then in none.
-        let series = self.series.len();
         // Nothing of it is wanted any more, and what holds something keeps its room.
         self.clear();
         self.entries.shrink_to(USUAL / size_of::<Entry>());
-        self.series.shrink_to(series.clamp(64 << 10, 512 << 10));
+        self.series.shrink_to(64 << 10);
         self.wide.shrink_to(1 << 12);
         self.runs.shrink_to(1 << 16);
     }
