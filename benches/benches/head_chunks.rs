@@ -8,6 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use head_chunks::Encoding;
 use head_chunks::files::{ChunkFiles, FilesError, NewChunk, Options};
 use head_chunks::histogram::{Appender, Coded, HistogramIter};
+use head_chunks::packed::{Misfit, PackedState};
 use head_chunks::xor::{self, XorAppender, XorIter};
 use head_chunks::xor2::{Xor2Appender, Xor2Iter};
 use tsdb_model::SeriesRef;
@@ -15,6 +16,19 @@ use tsdb_model::histogram::NativeHistogram;
 use tsdb_vfs::RealFs;
 
 const CHUNKS: usize = 400;
+
+/// A chunk as the head holds it while it is open, with the times that its samples have, or 15 s apart.
+fn packed(samples: &[(i64, f64)], jitter: bool) -> (PackedState, Vec<u8>) {
+    let (mut state, mut pieces) = (PackedState::new(), Vec::new());
+    for (n, &(t, v)) in (0..).zip(samples) {
+        let t = if jitter { t } else { 15_000 * n };
+        while let Err(Misfit::Form) = state.append(t, v, &mut |piece| pieces.extend_from_slice(&piece)) {
+            let old = std::mem::take(&mut pieces);
+            state = state.repack([&old[..]], t, v, &mut |piece| pieces.extend_from_slice(&piece));
+        }
+    }
+    (state, pieces)
+}
 
 fn floats(c: &mut Criterion) {
     for values in chunks::FLOATS {
@@ -41,6 +55,19 @@ fn floats(c: &mut Criterion) {
                 }
             });
         });
+        for (name, jitter) in [("packed to XOR", true), ("packed to XOR, on time", false)] {
+            let packed: Vec<_> = samples.chunks(PER_CHUNK).map(|chunk| packed(chunk, jitter)).collect();
+            group.bench_function(name, |b| {
+                let mut xor = Vec::new();
+                b.iter(|| {
+                    for (state, pieces) in &packed {
+                        xor.clear();
+                        state.assemble([&pieces[..]], &mut xor);
+                        black_box(&xor);
+                    }
+                });
+            });
+        }
         group.bench_function("XOR2 append together", |b| {
             let mut appender = Xor2Appender::new();
             b.iter(|| {
