@@ -276,38 +276,41 @@ impl Decoder<'_> {
         let Lane { entries, runs, partition: last, .. } = &mut **lane;
         let start = entries.len();
         let room = entries.ahead(batch.max_len());
-        // All that changes per sample is in locals, and nothing borrows them: they stay in registers.
+        let most = room.len();
+        // All that changes per sample is in locals of different kinds: of counters that one branch or the other raises the
+        // compiler makes one in memory, chosen by its address, and each sample waits for the one before.
+        let mut room = room.iter_mut();
         let (mut partition, mut floor) = (*last, floors.of(*last).max(min_valid.saturating_sub(1)));
-        let (mut at, mut late, mut old, mut odd) = (0, 0u64, 0u64, 0i64);
+        let (mut skipped, mut old, mut odd) = (0_u64, 0_u64, 0_i64);
         let result = batch.for_each(|Sample { series, t, v, st }| {
             if series.0 >> 8 != partition {
                 partition = series.0 >> 8;
-                begin_run(runs, partition, start + at);
+                begin_run(runs, partition, start + most - room.len());
                 floor = floors.of(partition).max(min_valid.saturating_sub(1));
             }
             if t <= floor {
+                skipped += 1;
                 old += u64::from(t < min_valid);
-                late += u64::from(t >= min_valid);
                 return;
             }
             let meta = t << 16;
             odd |= (meta >> 16 ^ t) | st;
-            match room.get_mut(at) {
+            match room.next() {
                 Some(entry) => *entry = Entry { value: v.to_bits(), meta: meta as u64 | series.0 & 0xff },
-                None => odd = 1,
+                None => odd |= 1,
             }
-            at += 1;
         });
+        let at = most - room.len();
         *last = partition;
         if odd != 0 {
             return Ok(false);
         }
         entries.len += at;
         let counts = &mut lane.counts;
-        counts.samples += at as u64 + late + old;
+        counts.samples += at as u64 + skipped;
         counts.before_min_valid += old;
         result?;
-        counts.already_there += late;
+        counts.already_there += skipped - old;
         Ok(true)
     }
 
