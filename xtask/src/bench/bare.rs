@@ -38,19 +38,21 @@ pub(super) fn reads(paths: &[PathBuf], threads: usize) -> Result<()> {
 }
 
 /// What so many writes of so many bytes take, with space reserved as our writers do it, for each of `units`: nothing that
-/// writes them before it returns can be faster.
+/// writes them before it returns can be faster. They come from as much memory as records do where both sides append: more than
+/// the nearest caches hold.
 pub(super) fn writes(path: &Path, len: usize, repeat: usize, sync: bool, units: u64) -> Result<Cost> {
     const AHEAD: u64 = 8 << 20;
-    let bytes = vec![7; len];
+    let bytes: Vec<u8> = (0..(8 << 20).max(len)).map(|i| i as u8).collect();
+    let places = bytes.len() / len;
     let file = RealFs::new().create_new(path)?;
     let cost = Cost::measure(units, || {
         let (mut at, mut reserved) = (0, 0);
-        for _ in 0..repeat {
+        for n in 0..repeat {
             if at + len as u64 > reserved {
                 file.reserve(reserved, AHEAD)?;
                 reserved += AHEAD;
             }
-            file.write_all_at(&bytes, at)?;
+            file.write_all_at(&bytes[n % places * len..][..len], at)?;
             at += len as u64;
         }
         if sync {
