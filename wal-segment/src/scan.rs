@@ -89,11 +89,11 @@ impl Scan {
         let mut at_entry = None;
         let mut suspect: Option<(Frame, Tally)> = None;
         loop {
-            let found = reader.next()?;
             if !scan.damage.is_empty() {
-                // What is behind it stays as it is.
+                // The damaged page and what is behind it stay as they are.
                 reader.reader.window.behind = None;
             }
+            let found = reader.next()?;
             if let Some((half, before)) = suspect.take()
                 && is_half_header(&half, found.as_ref(), reader.reader.file_len(), entry.is_some())
             {
@@ -212,6 +212,7 @@ mod tests {
     use std::sync::Arc;
 
     use tsdb_vfs::SimFs;
+    use tsdb_vfs::sim::OpKind;
 
     use super::*;
     use crate::frame::{frame, pad_page};
@@ -227,6 +228,35 @@ mod tests {
         let entry = LedgerEntry::of(0, durable, false);
         let scan = Scan::run_tail(&fs, &segment, Some(entry), true, &mut None).expect("a file");
         (scan.sound, scan.cut_at())
+    }
+
+    /// What is damaged may be so in the cache only: writing it would destroy what the disk has.
+    #[test]
+    fn a_damaged_page_is_not_written_again() {
+        let (mut out, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        let record = vec![5; 3_000];
+        while offset < 40 * PAGE_SIZE as u64 {
+            frame(&mut out, &mut offset, &mut tally, &record, Compression::None, None);
+        }
+        let mut some_written = 0;
+        for (page, place) in (0..40).flat_map(|page| [(page, 500), (page, PAGE_SIZE - 500)]) {
+            let disk = SimFs::new(1);
+            let (fs, dir): (Fs, _) = (Arc::new(disk.clone()), Path::new("/wal"));
+            fs.create_dir_all(dir).expect("a disk");
+            out[page * PAGE_SIZE + place] ^= 1;
+            fs.write_new(&dir.join("00000000"), &out).expect("a disk");
+            out[page * PAGE_SIZE + place] ^= 1;
+            let segment = layout::segments(&fs, dir).expect("a log").remove(0);
+            let mut again = Some(WriteAgain::from(&fs, &segment.path, 0).expect("a file"));
+            disk.record_ops();
+            let scan = Scan::run_tail(&fs, &segment, None, false, &mut again).expect("a file");
+            assert!(scan.damage.len() == 1 && again.is_none());
+            let ops = disk.ops();
+            let written = ops.iter().filter(|op| op.kind == OpKind::Write).map(|op| op.offset + op.len).max();
+            assert!(written.unwrap_or(0) <= (page * PAGE_SIZE) as u64, "page {page} at {place}: up to {written:?}");
+            some_written += usize::from(written.is_some());
+        }
+        assert!(some_written > 40);
     }
 
     #[test]

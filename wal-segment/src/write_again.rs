@@ -57,28 +57,78 @@ impl WriteAgain {
 mod tests {
     use std::sync::Arc;
 
-    use tsdb_vfs::SimFs;
+    use tsdb_vfs::sim::{Failure, Fault, Kept, OpKind};
+    use tsdb_vfs::{SimFs, Vfs};
 
     use super::*;
 
-    /// Whatever part of it is handed over, the file holds what it held, and a failure is told at the end.
+    const PARTS: [&[(usize, usize)]; 4] =
+        [&[], &[(0, 100_000)], &[(0, 100_000), (100_000, 399_999)], &[(50_000, 70_000), (60_000, 200_000)]];
+
+    fn bytes() -> Vec<u8> {
+        (0..400_000_u32).map(|i| (i / 7) as u8 | 1).collect()
+    }
+
+    /// Pages that a failed sync has dropped read as they were and are not on the disk; a later sync says nothing of them.
     #[test]
-    fn a_file_is_as_it_was() {
-        let bytes: Vec<u8> = (0..400_000_u32).map(|i| (i / 7) as u8).collect();
-        let path = Path::new("/file");
-        for parts in
-            [&[][..], &[(0, 100_000)], &[(0, 100_000), (100_000, 399_999)], &[(50_000, 70_000), (60_000, 200_000)]]
-        {
-            for from in [0, 60_000, 400_000] {
-                let fs: Fs = Arc::new(SimFs::new(1));
-                fs.write_new(path, &bytes).expect("a disk");
-                let mut again = WriteAgain::from(&fs, path, from).expect("a file");
-                for &(start, end) in parts {
-                    again.pass(&bytes[start..end], start as u64);
+    fn what_a_failed_sync_dropped_is_durable_whoever_reads_it() {
+        let (bytes, path) = (bytes(), Path::new("/file"));
+        for parts in PARTS {
+            for again in [true, false] {
+                let disk = SimFs::new(1);
+                let fs: Fs = Arc::new(disk.clone());
+                let file = fs.create_new(path).expect("a disk");
+                fs.sync_dir(Path::new("/")).expect("a disk");
+                file.write_all_at(&bytes, 0).expect("a disk");
+                disk.inject(Failure::new(Fault::SYNC_DROPS).kind(OpKind::SyncData));
+                assert!(file.sync_data().is_err());
+                if again {
+                    let mut again = WriteAgain::from(&fs, path, 0).expect("a file");
+                    for &(start, end) in parts {
+                        again.pass(&bytes[start..end], start as u64);
+                    }
+                    again.finish(399_000).expect("a disk");
+                } else {
+                    file.sync_data().expect("nothing to do");
                 }
-                again.finish(399_000).expect("a disk");
-                assert_eq!(fs.read(path).expect("a file"), &bytes[..399_000]);
+                let after = disk.crash_point().image(Kept::Nothing);
+                assert_eq!(after.read(path).expect("a file") == bytes[..399_000], again, "{parts:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_known_to_be_durable_is_not_written() {
+        let (bytes, path) = (bytes(), Path::new("/file"));
+        for parts in PARTS {
+            for from in [0, 60_000, 400_000] {
+                let disk = SimFs::new(1);
+                let fs: Fs = Arc::new(disk.clone());
+                fs.write_new(path, &bytes).expect("a disk");
+                disk.record_ops();
+                let mut again = WriteAgain::from(&fs, path, from).expect("a file");
+                parts.iter().for_each(|&(start, end)| again.pass(&bytes[start..end], start as u64));
+                again.finish(399_000).expect("a disk");
+                assert_eq!(fs.read(path).expect("a file"), &bytes[..399_000]);
+                let ops = disk.ops();
+                let writes: Vec<_> = ops.iter().filter(|op| op.kind == OpKind::Write).collect();
+                assert!(writes.iter().all(|op| op.offset >= from), "{parts:?} from {from}");
+                let written: u64 = writes.iter().map(|op| op.len).sum();
+                assert!(written >= 399_000_u64.saturating_sub(from) && written <= 400_000_u64.saturating_sub(from));
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_at_the_end() {
+        let (bytes, path) = (bytes(), Path::new("/file"));
+        let disk = SimFs::new(1);
+        let fs: Fs = Arc::new(disk.clone());
+        fs.write_new(path, &bytes).expect("a disk");
+        let mut again = WriteAgain::from(&fs, path, 0).expect("a file");
+        disk.inject(Failure::new(Fault::EIO).kind(OpKind::Write));
+        again.pass(&bytes[..100_000], 0);
+        again.pass(&bytes[100_000..], 100_000);
+        assert!(again.finish(400_000).is_err());
     }
 }

@@ -71,10 +71,21 @@ impl Round<'_> {
     }
 }
 
-/// A round that is taken back when it ends early: by a failure, or by a panic in the caller's own iterator of records.
+/// What is taken back when it ends early: by a failure, or by a panic in the caller's own iterator of records.
 struct Unfinished<'a> {
     writer: &'a mut Writer,
     mark: Option<Mark>,
+}
+
+impl<'a> Unfinished<'a> {
+    fn begin(writer: &'a mut Writer) -> Self {
+        let mark = Some(Mark { position: writer.position(), tally: writer.current.tally });
+        Self { writer, mark }
+    }
+
+    fn finish(mut self) {
+        self.mark = None;
+    }
 }
 
 impl Drop for Unfinished<'_> {
@@ -139,16 +150,15 @@ impl Writer {
         push: impl FnOnce(&mut Round<'_>) -> Result<Option<Position>, Error>,
     ) -> Result<Position, Error> {
         self.check_writable()?;
-        let mark = Mark { position: self.position(), tally: self.current.tally };
-        let mut unfinished = Unfinished { writer: self, mark: Some(mark) };
-        let first = push(&mut Round(unfinished.writer))?;
-        unfinished.writer.flush()?;
-        unfinished.mark = None;
-        drop(unfinished);
+        let start = self.position();
+        let round = Unfinished::begin(self);
+        let first = push(&mut Round(round.writer))?;
+        round.writer.flush()?;
+        round.finish();
         if self.must_sync() {
             self.sync()?;
         }
-        Ok(first.unwrap_or(mark.position))
+        Ok(first.unwrap_or(start))
     }
 
     fn must_sync(&self) -> bool {
@@ -336,20 +346,14 @@ impl Writer {
 
     pub(crate) fn next_segment(&mut self) -> Result<u64, Error> {
         self.check_writable()?;
-        let mark = Mark { position: self.position(), tally: self.current.tally };
-        match self.rotate() {
-            Ok(index) => {
-                if !self.background && self.durability == Durability::Rotate {
-                    self.sync()?;
-                }
-                self.write_notes();
-                Ok(index)
-            }
-            Err(e) => {
-                self.cut_back(mark);
-                Err(e)
-            }
+        let rotation = Unfinished::begin(self);
+        let index = rotation.writer.rotate()?;
+        rotation.finish();
+        if !self.background && self.durability == Durability::Rotate {
+            self.sync()?;
         }
+        self.write_notes();
+        Ok(index)
     }
 
     /// Makes everything that was written durable, oldest segment first.
@@ -459,13 +463,11 @@ impl Writer {
 
     pub(crate) fn close(&mut self) -> Result<(), Error> {
         self.check_writable()?;
-        let mark = Mark { position: self.position(), tally: self.current.tally };
         if !self.offset.is_multiple_of(PAGE) {
-            pad_page(&mut self.out, &mut self.offset);
-            if let Err(e) = self.flush() {
-                self.cut_back(mark);
-                return Err(e);
-            }
+            let padding = Unfinished::begin(self);
+            pad_page(&mut padding.writer.out, &mut padding.writer.offset);
+            padding.writer.flush()?;
+            padding.finish();
         }
         self.release();
         self.sync_files()?;
