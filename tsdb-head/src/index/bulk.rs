@@ -140,9 +140,8 @@ impl<'a> NewLabels<'a> {
 }
 
 impl LabelIndex {
-    /// As [`get_or_insert`](Self::get_or_insert) for each of `new` in their order. None of the refs may be in use, and they
-    /// are [distinct](NewLabels::are_distinct).
-    pub(crate) fn insert_all(&mut self, new: &NewLabels<'_>) -> Result<Vec<Found>, IndexFull> {
+    /// The labels by name, and the number of each label's name.
+    fn sort_by_name(&mut self, new: &NewLabels<'_>) -> Result<(Vec<Column>, Vec<u32>), IndexFull> {
         let mut columns: Vec<Column> = Vec::new();
         let mut names: Vec<u32> = Vec::with_capacity(new.labels.len());
         let mut from = 0;
@@ -161,14 +160,21 @@ impl LabelIndex {
             }
             for at in from..end {
                 let cells = &mut columns[names[at as usize] as usize].cells;
-                if cells.capacity() == 0 {
-                    // The series that follow will mostly have it, too.
-                    cells.reserve_exact(new.ends.len() - row);
+                if row == 0 && cells.capacity() == 0 {
+                    // The others will be like the first, more or less; in all no more than there are labels.
+                    cells.reserve_exact(new.labels.len() / end as usize);
                 }
                 cells.push((at, row as u32));
             }
             from = end;
         }
+        Ok((columns, names))
+    }
+
+    /// As [`get_or_insert`](Self::get_or_insert) for each of `new` in their order. None of the refs may be in use, and they
+    /// are [distinct](NewLabels::are_distinct).
+    pub(crate) fn insert_all(&mut self, new: &NewLabels<'_>) -> Result<Vec<Found>, IndexFull> {
+        let (columns, names) = self.sort_by_name(new)?;
         let values: Vec<AtomicU32> = new.labels.iter().map(|_| AtomicU32::new(0)).collect();
         self.columns(&columns).try_for_each(|(dictionary, column)| {
             for cells in column.cells.chunks(EXPECTED) {
@@ -227,5 +233,35 @@ impl LabelIndex {
         columns: &'s [Column],
     ) -> impl IndexedParallelIterator<Item = (&'s mut Dictionary, &'s Column)> {
         self.values.par_iter_mut().zip(columns).with_max_len(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsdb_model::Labels;
+
+    /// A log may name each label as it likes: no column has room for series that will not have it.
+    #[test]
+    fn many_names_take_no_more_room_than_labels() {
+        let alike = |n: usize| (0..7).map(|i| (format!("name{i}"), format!("{n}"))).collect::<Vec<_>>();
+        let others = |n: usize| (0..300).map(|i| (format!("name{n}_{i}"), "v".to_owned())).collect::<Vec<_>>();
+        let cases: [Vec<Labels>; 3] = [
+            (0..2_000).map(|n| Labels::from_pairs(alike(n))).collect(),
+            (0..300).map(|n| Labels::from_pairs(others(n))).collect(),
+            std::iter::once(Labels::from_pairs(others(0)))
+                .chain((0..2_000).map(|n| Labels::from_pairs(alike(n))))
+                .collect(),
+        ];
+        for labels in &cases {
+            let mut new = NewLabels::with_capacity(labels.len());
+            assert!((0..).zip(labels).all(|(series, labels)| new.push(series, labels.pairs())));
+            let mut index = LabelIndex::default();
+            let (columns, names) = index.sort_by_name(&new).expect("little text");
+            assert_eq!(columns.iter().map(|column| column.cells.len()).sum::<usize>(), names.len());
+            let room: usize = columns.iter().map(|column| column.cells.capacity()).sum();
+            // Grown by doubling from four, or made at once.
+            assert!(room <= 5 * new.labels.len(), "{room} for {}", new.labels.len());
+        }
     }
 }

@@ -20,6 +20,7 @@ use wal_format::{
 };
 
 use super::entries::{Entries, Entry, Floors};
+use super::read::BLOCK;
 use super::report::Counts;
 
 /// A lane stops decoding when it holds so many bytes, if not before: a small block of a log may unpack to a great deal.
@@ -329,7 +330,7 @@ impl RecordSink for Decoder<'_> {
         let start = lane.series.len();
         if lane.series.capacity() - start < batch.record().len() {
             // At once for the whole block, if its records are not compressed.
-            lane.series.reserve((256 << 10).max(start).max(batch.record().len()));
+            lane.series.reserve((BLOCK as usize).max(start).max(batch.record().len()));
         }
         lane.series.extend_from_slice(batch.record());
         self.lane.events.push(Event::Series(start..self.lane.series.len(), self.lane.entries.len() as u32));

@@ -15,7 +15,7 @@ use crate::HeadError;
 use crate::sync::Mutex;
 
 /// Bytes of log per lane.
-const BLOCK: u64 = 1 << 18;
+pub(super) const BLOCK: u64 = 1 << 18;
 /// Blocks per thread and round: so many at first, and at least.
 const FEW_BLOCKS: usize = 2;
 /// At most.
