@@ -199,16 +199,16 @@ impl LabelIndex {
         let mut found = Vec::with_capacity(new.series.len());
         let mut series = new.series.iter();
         for Composed { bytes, rows } in &composed {
-            super::touch(&self.known, rows.iter().map(|row| row.hash));
+            self.table.expect(rows.iter().map(|row| row.hash));
             let mut rest = &bytes[..];
             for (row, &(series, _)) in rows.iter().zip(series.by_ref()) {
                 let ids;
                 (ids, rest) = rest.split_at(row.len as usize);
                 // A series with a value that nobody had is new.
-                let known = if row.fresh { None } else { self.find_ids(row.hash, ids) };
+                let known = if row.fresh { None } else { self.table.find(row.hash, ids) };
                 found.push(known.map_or(Found::New, Found::Known));
                 if known.is_none() {
-                    self.enter(series, row.hash, ids);
+                    self.table.enter(series, row.hash, ids);
                 }
             }
         }

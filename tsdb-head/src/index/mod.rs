@@ -10,9 +10,9 @@ mod matcher;
 mod page;
 mod postings;
 mod rank;
+mod table;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
 
 use hashbrown::HashTable;
@@ -23,8 +23,8 @@ use crate::stats::IndexBytes;
 pub(crate) use bulk::NewLabels;
 use dictionary::Dictionary;
 pub use matcher::{MatchOp, Matcher};
-use page::LabelPage;
 pub(crate) use rank::Rank;
+use table::SeriesTable;
 
 /// The text of one label's values exceeds 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,31 +40,9 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
 pub(crate) struct LabelIndex {
     names: Dictionary,
     values: Vec<Dictionary>,
-    /// Label bytes by `ref >> 8`.
-    pages: Pages,
-    /// Refs below 2³² that carry their own hash in their label bytes.
-    known: HashTable<u32>,
-    /// The others: a foreign log may hold any ref.
-    known_wide: HashTable<u64>,
     /// Name ids of the series interned last: the next one mostly has the same names.
     shape: Vec<u32>,
-    series: usize,
-}
-
-type Pages = HashMap<u64, LabelPage, BuildHasherDefault<PageHasher>>;
-
-/// The keys are refs, which a log may choose as it likes: mixed well, but with less work than the standard hasher does.
-#[derive(Debug, Default)]
-struct PageHasher(u64);
-
-impl Hasher for PageHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 ^= hash_bytes(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    table: SeriesTable,
 }
 
 /// What [`LabelIndex::get_or_insert`] found.
@@ -84,7 +62,7 @@ impl LabelIndex {
             varint::put_uvarint(ids, name.into());
             varint::put_uvarint(ids, value.into());
         }
-        self.find_ids(hash_bytes(ids), ids)
+        self.table.find(hash_bytes(ids), ids)
     }
 
     fn name_id(&self, position: usize, name: &[u8]) -> Option<u32> {
@@ -92,17 +70,6 @@ impl LabelIndex {
             Some(&id) if self.names.get(id) == name => Some(id),
             _ => self.names.find(name),
         }
-    }
-
-    /// `hash` is that of `ids`.
-    fn find_ids(&self, hash: u64, ids: &[u8]) -> Option<u64> {
-        let narrow = self.known.find(hash, |&series| self.ids(series.into()) == ids);
-        narrow.map(|&series| series.into()).or_else(|| {
-            if self.known_wide.is_empty() {
-                return None;
-            }
-            self.known_wide.find(hash, |&series| self.ids(series) == ids).copied()
-        })
     }
 
     /// Finds the series with these labels or makes `series` (a ref that is not in use) the one that has them.
@@ -125,7 +92,7 @@ impl LabelIndex {
             varint::put_uvarint(ids, value.into());
         }
         let hash = hash_bytes(ids);
-        if !new_value && let Some(known) = self.find_ids(hash, ids) {
+        if !new_value && let Some(known) = self.table.find(hash, ids) {
             return Ok(Found::Known(known));
         }
         let mut rest = &ids[..];
@@ -136,34 +103,8 @@ impl LabelIndex {
                 self.values[name as usize].add_series(value, series);
             }
         }
-        self.enter(series, hash, ids);
+        self.table.enter(series, hash, ids);
         Ok(Found::New)
-    }
-
-    /// Enters a series whose labels nobody has: the bytes are `ids`, their hash is `hash`.
-    fn enter(&mut self, series: u64, hash: u64, ids: &[u8]) {
-        self.pages.entry(series >> 8).or_default().insert(series as u8, ids);
-        let Self { known, known_wide, pages, .. } = self;
-        match u32::try_from(series) {
-            Ok(narrow) => {
-                make_room(known, |known| {
-                    for (&number, page) in &*pages {
-                        for (low, ids) in page.iter() {
-                            if let Ok(other) = u32::try_from(number << 8 | u64::from(low))
-                                && other != narrow
-                            {
-                                known.insert_unique(hash_bytes(ids), other, |_| 0);
-                            }
-                        }
-                    }
-                });
-                known.insert_unique(hash, narrow, |&other| hash_bytes(ids_in(pages, other.into())));
-            }
-            Err(_) => {
-                known_wide.insert_unique(hash, series, |&other| hash_bytes(ids_in(pages, other)));
-            }
-        }
-        self.series += 1;
     }
 
     fn intern_name(&mut self, position: usize, name: &[u8]) -> Result<u32, IndexFull> {
@@ -183,22 +124,18 @@ impl LabelIndex {
         Ok(id)
     }
 
-    fn ids(&self, series: u64) -> &[u8] {
-        ids_in(&self.pages, series)
-    }
-
     pub(crate) fn contains(&self, series: u64) -> bool {
-        self.pages.get(&(series >> 8)).is_some_and(|page| page.get(series as u8).is_some())
+        self.table.contains(series)
     }
 
     /// A series' labels in stored order; nothing for an unknown ref.
     pub(crate) fn pairs(&self, series: u64) -> impl Iterator<Item = (&[u8], &[u8])> {
-        pairs(self.ids(series)).map(|(name, value)| (self.names.get(name), self.values[name as usize].get(value)))
+        pairs(self.table.ids(series)).map(|(name, value)| (self.names.get(name), self.values[name as usize].get(value)))
     }
 
     /// A series' labels as an owned set.
     pub(crate) fn labels(&self, series: u64) -> Option<Labels> {
-        let ids = self.pages.get(&(series >> 8))?.get(series as u8)?;
+        let ids = self.table.get(series)?;
         let mut packed = Vec::with_capacity(160);
         for (name, value) in pairs(ids) {
             for text in [self.names.get(name), self.values[name as usize].get(value)] {
@@ -218,26 +155,8 @@ impl LabelIndex {
             if !self.contains(series) {
                 continue;
             }
-            let hash = hash_bytes(self.ids(series));
-            affected.extend(pairs(self.ids(series)).map(|pair| (pair, ())));
-            match u32::try_from(series) {
-                Ok(narrow) => {
-                    if let Ok(entry) = self.known.find_entry(hash, |&other| other == narrow) {
-                        entry.remove();
-                    }
-                }
-                Err(_) => {
-                    if let Ok(entry) = self.known_wide.find_entry(hash, |&other| other == series) {
-                        entry.remove();
-                    }
-                }
-            }
-            if let Some(page) = self.pages.get_mut(&(series >> 8))
-                && page.remove(series as u8)
-            {
-                self.pages.remove(&(series >> 8));
-            }
-            self.series -= 1;
+            affected.extend(pairs(self.table.ids(series)).map(|pair| (pair, ())));
+            self.table.remove(series);
         }
         for &(name, value) in affected.keys() {
             let values = &mut self.values[name as usize];
@@ -261,10 +180,7 @@ impl LabelIndex {
         if self.names.len() == 0 {
             self.shape.clear();
         }
-        let Self { known, pages, .. } = self;
-        if known.len() * 4 < known.capacity() {
-            known.shrink_to_fit(|&other| hash_bytes(ids_in(pages, other.into())));
-        }
+        self.table.compact();
     }
 
     /// Gives back most of the memory that waits for more series: a replay has brought all that there are, and new ones come
@@ -275,14 +191,12 @@ impl LabelIndex {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.series
+        self.table.len()
     }
 
     /// All refs, ascending.
     pub(crate) fn all(&self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = self.pages.keys().copied().collect();
-        numbers.sort_unstable();
-        numbers.into_iter().flat_map(|number| self.pages[&number].refs(number)).collect()
+        self.table.all()
     }
 
     /// The label names in use, sorted.
@@ -307,10 +221,7 @@ impl LabelIndex {
         for dictionary in std::iter::once(&self.names).chain(&self.values) {
             dictionary.count(&mut bytes);
         }
-        let page_slot = size_of::<(u64, LabelPage)>() + 1;
-        bytes.ids =
-            self.pages.values().map(LabelPage::bytes).sum::<usize>() + self.pages.capacity() * 8 / 7 * page_slot;
-        bytes.series_table = self.known.allocation_size() + self.known_wide.allocation_size();
+        (bytes.ids, bytes.series_table) = self.table.bytes();
         bytes
     }
 }
@@ -340,10 +251,6 @@ fn touch(table: &HashTable<u32>, hashes: impl Iterator<Item = u64>) {
     for hash in hashes {
         black_box(table.find(hash, |&other| black_box(other) == u32::MAX));
     }
-}
-
-fn ids_in(pages: &Pages, series: u64) -> &[u8] {
-    pages.get(&(series >> 8)).and_then(|page| page.get(series as u8)).unwrap_or_default()
 }
 
 fn next_pair(ids: &mut &[u8]) -> Option<(u32, u32)> {
