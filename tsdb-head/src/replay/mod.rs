@@ -93,7 +93,7 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
     };
     let mut report = ReplayReport { min_valid_time, ..ReplayReport::default() };
     if read_only {
-        return replay_all(fs, dir, options, true, report, None, |_| Ok(None));
+        return replay_all(fs, dir, options, true, report, None, || |_| Ok(None));
     }
     let wal = &data_dir::wal(dir);
     open_log::refuse_missing(fs, wal, options.damage)?;
@@ -101,25 +101,26 @@ fn open_once(fs: &Fs, dir: &Path, options: &HeadOptions, read_only: bool) -> Res
     let ahead = if options.threads() > 1 { Ahead::find(fs, wal, &options.log)? } else { None };
     if ahead.is_none() {
         let log = open_log::open(fs, wal, &options.log, options.damage, &mut report)?;
-        return replay_all(fs, dir, options, false, report, None, |_| Ok(Some(log)));
+        return replay_all(fs, dir, options, false, report, None, || |_| Ok(Some(log)));
     }
     let cleaned = report.damage.len();
-    // Healing and syncing the log's end is mostly waiting for the disk.
-    let attempt = || open_log::attempt(fs, wal, &options.log);
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("head-log".into()).spawn_scoped(scope, attempt);
-        let opened = move |report: &mut ReplayReport| {
-            let opened = match thread {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(_) => attempt(),
-            };
-            let before = report.damage.len();
-            let log = open_log::finish(opened, fs, wal, &options.log, options.damage, report)?;
-            // As if it had come before what was read.
-            report.damage[cleaned..].rotate_left(before - cleaned);
-            Ok(Some(log))
-        };
-        replay_all(fs, dir, options, false, report, ahead, opened)
+        replay_all(fs, dir, options, false, report, ahead, || {
+            // Healing and syncing the log's end is mostly waiting for the disk.
+            let attempt = || open_log::attempt(fs, wal, &options.log);
+            let thread = std::thread::Builder::new().name("head-log".into()).spawn_scoped(scope, attempt);
+            move |report: &mut ReplayReport| {
+                let opened = match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    Err(_) => attempt(),
+                };
+                let before = report.damage.len();
+                let log = open_log::finish(opened, fs, wal, &options.log, options.damage, report)?;
+                // As if it had come before what was read.
+                report.damage[cleaned..].rotate_left(before - cleaned);
+                Ok(Some(log))
+            }
+        })
     })
 }
 
@@ -155,15 +156,16 @@ impl Ahead {
     }
 }
 
-/// Replays chunk files and log. `opened` opens the log; what is `ahead` of that is read before.
-fn replay_all(
+/// Replays chunk files and log. What `open` returns gives the log; what is `ahead` of that is read before. It is called when
+/// the chunk files are read: that keeps all threads busy, as taking new series does not.
+fn replay_all<O: FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>>(
     fs: &Fs,
     dir: &Path,
     options: &HeadOptions,
     read_only: bool,
     mut report: ReplayReport,
     ahead: Option<Ahead>,
-    opened: impl FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>,
+    open: impl FnOnce() -> O,
 ) -> Result<(Shared, ReplayReport), HeadError> {
     let wal = data_dir::wal(dir);
     let min_valid_time = report.min_valid_time;
@@ -178,6 +180,7 @@ fn replay_all(
     };
     let shared = Shared::new(fs.clone(), dir, options.clone(), min_valid_time.unwrap_or(i64::MIN), None, files);
     let chunks = ChunksOnDisk::scan(&shared, &found, &mut report)?;
+    let opened = open();
     report.chunk_files_time = started.elapsed();
     let mut replay = Replay {
         shared: &shared,
