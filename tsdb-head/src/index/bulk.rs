@@ -1,55 +1,391 @@
-//! Many new series at once: the values of each label name are entered beside those of the others.
+//! Many new series at once: what has nothing to do with each other happens beside each other.
 //!
-//! What one series after the other costs is mostly one dictionary after the other, and they have nothing to do with each
-//! other. So the labels are sorted by name into columns, the columns find or make their values' numbers in parallel, then
-//! the series are put together from these in order, and the columns note who has which value, in parallel again.
+//! What one series after the other costs is mostly one dictionary after the other. So the labels of a batch are sorted by
+//! name into columns, whose values are numbered in parallel; from these numbers the series are put together and entered, in
+//! order; then the columns note who has which value. Three batches are [under way](LabelIndex::advance) at a time, each at
+//! another of these stages.
+//!
+//! ```text
+//! column  := the values of one label name, in the order of their series
+//! cells   := per value that is not the one before it: hash, bytes, how often it follows on itself
+//! text    := the values of the cells, one behind the other
+//! numbers := per value its number in the dictionary, and whether nobody had it
+//! runs    := series that follow one another and have the same names in the same order
+//! places  := per run and label: column, number of its value there in the first series of the run
+//! ```
+//!
+//! A series with a name twice, as a stored label set may have it, is for [`LabelIndex::get_or_insert`].
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 use tsdb_model::labels::LabelPairs;
 use tsdb_model::varint;
 
 use super::dictionary::{Dictionary, Room};
+use super::table::SeriesTable;
 use super::{Found, IndexFull, LabelIndex, hash_bytes};
 
 /// Beside a value's number: nobody had it. A value takes two bytes of text at least, but for the empty one, and there are
 /// fewer than 2³² bytes of it.
 const FRESH: u32 = 1 << 31;
 
-/// Series with their labels taken apart.
-#[derive(Default)]
-pub(crate) struct NewLabels<'a> {
-    series: Vec<(u64, LabelPairs<'a>)>,
-    /// Where the labels of each series end, and whether their names are those of the series before it.
-    ends: Vec<(u32, bool)>,
-    labels: Vec<Label<'a>>,
-}
-
-struct Label<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
-    /// That of `value`.
-    hash: u64,
-}
-
-/// The labels of one name: their places among all labels, and the series they are of.
-#[derive(Debug, Default)]
-struct Column {
-    cells: Vec<(u32, u32)>,
-}
-
-/// So many labels are taken apart at once, which takes some 20 MiB: a hostile record has one in two bytes.
+/// So many labels are in a batch at most, which takes some 20 MiB: a hostile record has one in two bytes.
 const MOST_LABELS: usize = 1 << 19;
 
+/// And so many names, each of which has a column.
+const MOST_NAMES: usize = 1 << 12;
+
 /// Series that are put together at once.
-const ROWS: usize = 256;
+const ROWS: usize = 128;
 
 /// Labels that are [expected](Dictionary::expect) at once.
 const EXPECTED: usize = 64;
 
+/// A batch of series with their labels taken apart.
+#[derive(Debug, Default)]
+pub(crate) struct NewLabels {
+    series: Vec<u64>,
+    /// Their refs, ascending.
+    refs: Vec<u64>,
+    /// Their numbers by ref, if that is not their order anyway: appenders make series at the same time and commit them one
+    /// after the other, and who has a value is best noted in the order of refs.
+    by_ref: Vec<u32>,
+    columns: Vec<Column>,
+    by_name: HashMap<Box<[u8]>, u32>,
+    runs: Vec<Run>,
+    places: Vec<Place>,
+    labels: usize,
+    found: Vec<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Column {
+    name: Box<[u8]>,
+    /// The name's number in the index.
+    id: u32,
+    cells: Vec<Cell>,
+    text: Vec<u8>,
+    parts: Vec<Part>,
+    /// Of values.
+    len: u32,
+    numbers: Vec<u32>,
+    /// One more than the last run that has it.
+    run: u32,
+}
+
+#[derive(Debug)]
+struct Cell {
+    hash: u64,
+    /// Bytes of the value.
+    len: u32,
+    times: u32,
+}
+
+/// Series that follow one another and have a value in a column.
+#[derive(Debug)]
+struct Part {
+    row: u32,
+    rows: u32,
+    /// Number of the first one's value there.
+    at: u32,
+}
+
+#[derive(Debug)]
+struct Run {
+    row: u32,
+    rows: u32,
+    places: std::ops::Range<usize>,
+}
+
+#[derive(Debug)]
+struct Place {
+    column: u32,
+    at: u32,
+}
+
+/// Whether two values are the same. Neighbouring ones that are not mostly end differently.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.last_chunk::<8>() == b.last_chunk() && a == b
+}
+
+impl Column {
+    /// Adds a value of fewer than 2³² bytes; a longer one is not added.
+    #[inline]
+    fn push(&mut self, value: &[u8]) -> bool {
+        if let Some(last) = self.cells.last_mut()
+            && same(&self.text[self.text.len() - last.len as usize..], value)
+        {
+            last.times += 1;
+        } else {
+            let Ok(len) = u32::try_from(value.len()) else { return false };
+            self.cells.push(Cell { hash: hash_bytes(value), len, times: 1 });
+            self.text.extend_from_slice(value);
+        }
+        self.len += 1;
+        true
+    }
+
+    /// Takes the last value back.
+    fn pop(&mut self) {
+        let Some(last) = self.cells.last_mut() else { return };
+        self.len -= 1;
+        last.times -= 1;
+        if last.times == 0 {
+            let len = self.text.len() - last.len as usize;
+            self.text.truncate(len);
+            self.cells.pop();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.cells.clear();
+        self.text.clear();
+        self.parts.clear();
+        self.len = 0;
+        self.numbers.clear();
+        self.run = 0;
+    }
+
+    /// Finds or makes the values' numbers.
+    fn number(&mut self, dictionary: &mut Dictionary) -> Result<(), IndexFull> {
+        let Self { cells, text, numbers, len, .. } = self;
+        numbers.clear();
+        numbers.reserve_exact(*len as usize);
+        let mut rest = &text[..];
+        for cells in cells.chunks(EXPECTED) {
+            dictionary.expect(cells.iter().map(|cell| cell.hash));
+            for &Cell { hash, len, times } in cells {
+                let value;
+                (value, rest) = rest.split_at(len as usize);
+                let before = dictionary.len();
+                let id = dictionary.intern_hashed(value, hash, Room::Much).map_err(|_| IndexFull)?;
+                numbers.push(if dictionary.len() > before { id | FRESH } else { id });
+                numbers.extend(std::iter::repeat_n(id, times as usize - 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which of a batch's series have the values: those that are new.
+    fn post(&self, dictionary: &mut Dictionary, new: &NewLabels) {
+        let mut note = |row: usize, number: u32| {
+            if new.found[row] == Found::New {
+                dictionary.add_series(number & !FRESH, new.series[row]);
+            }
+        };
+        if !new.by_ref.is_empty() && self.len as usize > new.by_ref.len() / 8 {
+            let mut part = &self.parts[0];
+            for &row in &new.by_ref {
+                if !part.rows().contains(&row) {
+                    let at = self.parts.partition_point(|part| part.row <= row);
+                    let Some(before) = at.checked_sub(1).map(|at| &self.parts[at]) else { continue };
+                    if !before.rows().contains(&row) {
+                        continue;
+                    }
+                    part = before;
+                }
+                note(row as usize, self.numbers[(part.at + row - part.row) as usize]);
+            }
+            return;
+        }
+        for part in &self.parts {
+            part.rows().zip(&self.numbers[part.at as usize..]).for_each(|(row, &number)| note(row as usize, number));
+        }
+    }
+}
+
+impl Part {
+    fn rows(&self) -> std::ops::Range<u32> {
+        self.row..self.row + self.rows
+    }
+}
+
+impl NewLabels {
+    /// Adds a series behind the others. `false`, and nothing was added, when it has a name twice or is too much for the batch.
+    pub(crate) fn push(&mut self, series: u64, labels: LabelPairs<'_>) -> bool {
+        if self.labels + labels.len() > MOST_LABELS || self.series.len() == MOST_LABELS {
+            return false;
+        }
+        if !self.push_alike(labels) && !self.push_other(labels) {
+            return false;
+        }
+        self.labels += labels.len();
+        self.series.push(series);
+        true
+    }
+
+    /// Adds labels if their names are those of the series before.
+    fn push_alike(&mut self, labels: LabelPairs<'_>) -> bool {
+        let Self { runs, places, columns, .. } = self;
+        let Some(run) = runs.last_mut().filter(|run| run.places.len() == labels.len()) else { return false };
+        let places = &places[run.places.clone()];
+        let column = |place: &Place| place.column as usize;
+        let fits = |(name, value): (&[u8], &[u8]), place: &Place| {
+            let column = &mut columns[column(place)];
+            *column.name == *name && column.push(value)
+        };
+        let mut fits = fits;
+        let added = labels.into_iter().zip(places).take_while(|(label, place)| fits(*label, place)).count();
+        if added < places.len() {
+            places[..added].iter().for_each(|place| columns[column(place)].pop());
+            return false;
+        }
+        run.rows += 1;
+        true
+    }
+
+    /// Begins a run with these labels.
+    fn push_other(&mut self, labels: LabelPairs<'_>) -> bool {
+        let (start, run) = (self.places.len(), self.runs.len() as u32 + 1);
+        for (name, value) in labels {
+            let column = match self.by_name.get(name) {
+                Some(&column) => column,
+                None if self.columns.len() == MOST_NAMES => break,
+                None => {
+                    let column = self.columns.len() as u32;
+                    self.columns.push(Column { name: name.into(), ..Column::default() });
+                    self.by_name.insert(name.into(), column);
+                    column
+                }
+            };
+            let Column { run: last, len, .. } = &mut self.columns[column as usize];
+            if *last == run || u32::try_from(value.len()).is_err() {
+                break;
+            }
+            *last = run;
+            self.places.push(Place { column, at: *len });
+        }
+        let places = &self.places[start..];
+        if places.len() < labels.len() {
+            places.iter().for_each(|place| self.columns[place.column as usize].run = 0);
+            self.places.truncate(start);
+            return false;
+        }
+        for (place, (_, value)) in places.iter().zip(labels) {
+            self.columns[place.column as usize].push(value);
+        }
+        self.end_run();
+        let row = self.series.len() as u32;
+        self.runs.push(Run { row, rows: 1, places: start..self.places.len() });
+        true
+    }
+
+    /// Tells the columns of the last run which series are theirs.
+    fn end_run(&mut self) {
+        let Some(Run { row, rows, places }) = self.runs.last() else { return };
+        for place in &self.places[places.clone()] {
+            let parts = &mut self.columns[place.column as usize].parts;
+            match parts.last_mut() {
+                Some(last) if last.row + last.rows == *row => last.rows += rows,
+                _ => parts.push(Part { row: *row, rows: *rows, at: place.at }),
+            }
+        }
+    }
+
+    /// No more series come.
+    pub(crate) fn seal(&mut self) {
+        if self.refs.len() == self.series.len() {
+            return;
+        }
+        self.end_run();
+        if self.series.is_sorted() {
+            self.refs.extend_from_slice(&self.series);
+            return;
+        }
+        // It is made of ascending pieces, one per commit.
+        self.by_ref.extend(0..self.series.len() as u32);
+        self.by_ref.sort_by_key(|&row| self.series[row as usize]);
+        self.refs.extend(self.by_ref.iter().map(|&row| self.series[row as usize]));
+    }
+
+    /// Forgets all series, and keeps the room that they took.
+    pub(crate) fn clear(&mut self) {
+        self.series.clear();
+        self.refs.clear();
+        self.by_ref.clear();
+        self.columns.iter_mut().for_each(Column::clear);
+        self.runs.clear();
+        self.places.clear();
+        self.labels = 0;
+        self.found.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Bytes that it takes, more or less, but for text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.series.len() * 64 + self.labels * 24
+    }
+
+    /// How many have the names of the series before them.
+    #[cfg(test)]
+    pub(super) fn alike(&self) -> usize {
+        self.runs.iter().map(|run| run.rows as usize - 1).sum()
+    }
+
+    pub(crate) fn series(&self) -> &[u64] {
+        &self.series
+    }
+
+    /// What the index said of each, once they are entered.
+    pub(crate) fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// The highest ref of a sealed batch, 0 without any.
+    pub(crate) fn highest(&self) -> u64 {
+        self.refs.last().copied().unwrap_or(0)
+    }
+
+    /// Whether no two series of a sealed batch have the same ref.
+    pub(crate) fn are_distinct(&self) -> bool {
+        self.refs.is_sorted_by(|a, b| a < b)
+    }
+
+    /// Whether two sealed batches have a ref in common.
+    pub(crate) fn have_one_of(&self, other: &Self) -> bool {
+        let (mut a, mut b) = (&self.refs[..], &other.refs[..]);
+        while let (Some(x), Some(y)) = (a.first(), b.first()) {
+            match x.cmp(y) {
+                std::cmp::Ordering::Less => a = &a[a.partition_point(|x| x < y)..],
+                std::cmp::Ordering::Greater => b = &b[b.partition_point(|y| y < x)..],
+                std::cmp::Ordering::Equal => return true,
+            }
+        }
+        false
+    }
+
+    /// Enters the series whose labels nobody has.
+    fn enter(&mut self, table: &mut SeriesTable) {
+        let Self { series, columns, runs, places, found, .. } = self;
+        let mut block = Block::default();
+        found.reserve_exact(series.len());
+        for run in &*runs {
+            let places: Vec<(u32, &[u32])> = places[run.places.clone()]
+                .iter()
+                .map(|place| {
+                    let column = &columns[place.column as usize];
+                    (column.id, &column.numbers[place.at as usize..][..run.rows as usize])
+                })
+                .collect();
+            for row in 0..run.rows as usize {
+                block.push(places.iter().map(|&(name, numbers)| (name, numbers[row])));
+                if block.rows.len() == ROWS {
+                    block.enter(series, table, found);
+                }
+            }
+        }
+        block.enter(series, table, found);
+    }
+}
+
 /// The labels of some series as numbers.
-struct Composed {
+#[derive(Default)]
+struct Block {
     bytes: Vec<u8>,
     rows: Vec<Row>,
 }
@@ -62,177 +398,91 @@ struct Row {
     hash: u64,
 }
 
-/// Puts the series from number `row` on together.
-fn compose(new: &NewLabels<'_>, row: usize, names: &[u32], values: &[AtomicU32]) -> Composed {
-    let ends = &new.ends[row..new.ends.len().min(row + ROWS)];
-    let mut from = row.checked_sub(1).map_or(0, |before| new.ends[before].0) as usize;
-    let mut composed = Composed { bytes: Vec::with_capacity(ends.len() * 32), rows: Vec::with_capacity(ends.len()) };
-    for &(end, _) in ends {
-        let start = composed.bytes.len();
+impl Block {
+    /// Puts a series together.
+    #[inline]
+    fn push(&mut self, labels: impl Iterator<Item = (u32, u32)>) {
+        let start = self.bytes.len();
         let mut fresh = 0;
-        for at in from..end as usize {
-            let value = values[at].load(Relaxed);
+        for (name, value) in labels {
             fresh |= value & FRESH;
-            varint::put_uvarint(&mut composed.bytes, names[at].into());
-            varint::put_uvarint(&mut composed.bytes, (value & !FRESH).into());
+            varint::put_uvarint(&mut self.bytes, name.into());
+            varint::put_uvarint(&mut self.bytes, (value & !FRESH).into());
         }
-        from = end as usize;
-        let ids = &composed.bytes[start..];
-        composed.rows.push(Row { len: ids.len() as u32, fresh: fresh != 0, hash: hash_bytes(ids) });
-    }
-    composed
-}
-
-impl<'a> NewLabels<'a> {
-    /// For `series` series, more or less.
-    pub(crate) fn with_capacity(series: usize) -> Self {
-        let series = series.min(MOST_LABELS / 8);
-        Self { series: Vec::with_capacity(series), ends: Vec::with_capacity(series), labels: Vec::new() }
+        let ids = &self.bytes[start..];
+        self.rows.push(Row { len: ids.len() as u32, fresh: fresh != 0, hash: hash_bytes(ids) });
     }
 
-    /// Adds a series behind the others. `false`, and nothing was added, when that would be too much at once.
-    pub(crate) fn push(&mut self, series: u64, labels: LabelPairs<'a>) -> bool {
-        let start = self.labels.len();
-        if start + labels.len() > MOST_LABELS || self.series.len() == MOST_LABELS {
-            return false;
+    /// Enters what was put together, the series behind those that were found before.
+    fn enter(&mut self, series: &[u64], table: &mut SeriesTable, found: &mut Vec<Found>) {
+        table.expect(self.rows.iter().map(|row| row.hash));
+        let mut rest = &self.bytes[..];
+        let series = &series[found.len()..];
+        for (row, &series) in self.rows.iter().zip(series) {
+            let ids;
+            (ids, rest) = rest.split_at(row.len as usize);
+            // A series with a value that nobody had is new.
+            let known = if row.fresh { None } else { table.find(row.hash, ids) };
+            found.push(known.map_or(Found::New, Found::Known));
+            if known.is_none() {
+                table.enter(series, row.hash, ids);
+            }
         }
-        if start == 0 {
-            // The others will be like the first, more or less.
-            self.labels.reserve_exact((self.series.capacity() * labels.len()).min(MOST_LABELS));
-        }
-        self.labels.extend(labels.into_iter().map(|(name, value)| Label { name, value, hash: hash_bytes(value) }));
-        let (before, new) = self.labels.split_at(start);
-        let alike = before.len() >= new.len()
-            && self.ends.len().checked_sub(2).map_or(0, |second| self.ends[second].0 as usize) == start - new.len()
-            && before[start - new.len()..].iter().zip(new).all(|(a, b)| a.name == b.name);
-        self.series.push((series, labels));
-        self.ends.push((self.labels.len() as u32, alike && !self.ends.is_empty()));
-        true
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.series.len()
-    }
-
-    /// How many have the names of the series before them.
-    #[cfg(test)]
-    pub(super) fn alike(&self) -> usize {
-        self.ends.iter().filter(|end| end.1).count()
-    }
-
-    /// Keeps the first `len` series.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.series.truncate(len);
-        self.ends.truncate(len);
-        self.labels.truncate(self.ends.last().map_or(0, |&(end, _)| end as usize));
-    }
-
-    pub(crate) fn series(&self) -> &[(u64, LabelPairs<'a>)] {
-        &self.series
-    }
-
-    /// Whether no two series have the same ref.
-    pub(crate) fn are_distinct(&self) -> bool {
-        let mut refs: Vec<u64> = self.series.iter().map(|&(series, _)| series).collect();
-        refs.sort_unstable();
-        refs.is_sorted_by(|a, b| a < b)
+        self.bytes.clear();
+        self.rows.clear();
     }
 }
 
 impl LabelIndex {
-    /// The labels by name, and the number of each label's name.
-    fn sort_by_name(&mut self, new: &NewLabels<'_>) -> Result<(Vec<Column>, Vec<u32>), IndexFull> {
-        let mut columns: Vec<Column> = Vec::new();
-        let mut names: Vec<u32> = Vec::with_capacity(new.labels.len());
-        let mut from = 0;
-        for (row, &(end, alike)) in new.ends.iter().enumerate() {
-            if alike {
-                let len = (end - from) as usize;
-                names.extend_from_within(names.len() - len..);
-            } else {
-                for (position, at) in (from..end).enumerate() {
-                    let name = self.intern_name(position, new.labels[at as usize].name)?;
-                    if columns.len() <= name as usize {
-                        columns.resize_with(name as usize + 1, Column::default);
-                    }
-                    names.push(name);
-                }
-            }
-            for at in from..end {
-                let cells = &mut columns[names[at as usize] as usize].cells;
-                if row == 0 && cells.capacity() == 0 {
-                    // The others will be like the first, more or less; in all no more than there are labels.
-                    cells.reserve_exact(new.labels.len() / end as usize);
-                }
-                cells.push((at, row as u32));
-            }
-            from = end;
-        }
-        Ok((columns, names))
+    /// Whether one of a sealed batch's refs is in use.
+    pub(crate) fn contains_any(&self, new: &NewLabels) -> bool {
+        self.table.contains_any(&new.refs)
     }
 
-    /// As [`get_or_insert`](Self::get_or_insert) for each of `new` in their order. None of the refs may be in use, and they
-    /// are [distinct](NewLabels::are_distinct).
-    pub(crate) fn insert_all(&mut self, new: &NewLabels<'_>) -> Result<Vec<Found>, IndexFull> {
-        let (columns, names) = self.sort_by_name(new)?;
-        let values: Vec<AtomicU32> = new.labels.iter().map(|_| AtomicU32::new(0)).collect();
-        self.columns(&columns).try_for_each(|(dictionary, column)| {
-            for cells in column.cells.chunks(EXPECTED) {
-                dictionary.expect(cells.iter().map(|&(at, _)| new.labels[at as usize].hash));
-                for &(at, _) in cells {
-                    let Label { value, hash, .. } = new.labels[at as usize];
-                    let before = dictionary.len();
-                    let id = dictionary.intern_hashed(value, hash, Room::Much).map_err(|_| IndexFull)?;
-                    let fresh = if dictionary.len() > before { FRESH } else { 0 };
-                    values[at as usize].store(id | fresh, Relaxed);
-                }
-            }
-            Ok(())
-        })?;
-        let composed: Vec<Composed> = (0..new.ends.len())
-            .step_by(ROWS)
-            .collect::<Vec<_>>()
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|row| compose(new, row, &names, &values))
-            .collect();
-        let mut found = Vec::with_capacity(new.series.len());
-        let mut series = new.series.iter();
-        for Composed { bytes, rows } in &composed {
-            self.table.expect(rows.iter().map(|row| row.hash));
-            let mut rest = &bytes[..];
-            for (row, &(series, _)) in rows.iter().zip(series.by_ref()) {
-                let ids;
-                (ids, rest) = rest.split_at(row.len as usize);
-                // A series with a value that nobody had is new.
-                let known = if row.fresh { None } else { self.table.find(row.hash, ids) };
-                found.push(known.map_or(Found::New, Found::Known));
-                if known.is_none() {
-                    self.table.enter(series, row.hash, ids);
-                }
-            }
+    /// Takes three batches, which are sealed and come one after the other, a stage further: the values of `coming` are numbered,
+    /// the series of `numbered` are entered, and it is noted who of `entered` has which label. In the end it is as if
+    /// [`get_or_insert`](Self::get_or_insert) had been called for each series in order.
+    ///
+    /// None of a batch's refs may be in use when it comes, nor twice in it or in the batch before it.
+    pub(crate) fn advance(
+        &mut self,
+        coming: Option<&mut NewLabels>,
+        numbered: Option<&mut NewLabels>,
+        entered: Option<&NewLabels>,
+    ) -> Result<(), IndexFull> {
+        let mut coming = coming;
+        for column in coming.iter_mut().flat_map(|new| new.columns.iter_mut()).filter(|column| column.len > 0) {
+            column.id = self.name(&column.name)?;
         }
-        self.columns(&columns).for_each(|(dictionary, column)| {
-            let value = |at: u32| values[at as usize].load(Relaxed) & !FRESH;
-            for (n, &(at, row)) in column.cells.iter().enumerate() {
-                if found[row as usize] != Found::New {
-                    continue;
-                }
-                // A stored label set may repeat a pair; its list holds a series once.
-                let earlier = column.cells[..n].iter().rev().take_while(|cell| cell.1 == row);
-                if !earlier.into_iter().any(|&(other, _)| value(other) == value(at)) {
-                    dictionary.add_series(value(at), new.series[row as usize].0);
-                }
-            }
-        });
-        Ok(found)
+        let Self { values, table, .. } = self;
+        let mut work: Vec<(Option<&mut Column>, Option<&Column>)> = Vec::new();
+        work.resize_with(values.len(), Default::default);
+        for column in coming.into_iter().flat_map(|new| new.columns.iter_mut()).filter(|column| column.len > 0) {
+            let id = column.id as usize;
+            work[id].0 = Some(column);
+        }
+        for column in entered.iter().flat_map(|new| &new.columns).filter(|column| column.len > 0) {
+            work[column.id as usize].1 = Some(column);
+        }
+        let work: Vec<_> =
+            values.iter_mut().zip(work).filter(|(_, (coming, posted))| coming.is_some() || posted.is_some()).collect();
+        let columns = || {
+            work.into_par_iter().with_max_len(1).try_for_each(|(dictionary, (coming, posted))| {
+                posted.zip(entered).into_iter().for_each(|(column, new)| column.post(dictionary, new));
+                coming.map_or(Ok(()), |column| column.number(dictionary))
+            })
+        };
+        let enter = || numbered.into_iter().for_each(|new| new.enter(table));
+        rayon::join(enter, columns).1
     }
 
-    fn columns<'s>(
-        &'s mut self,
-        columns: &'s [Column],
-    ) -> impl IndexedParallelIterator<Item = (&'s mut Dictionary, &'s Column)> {
-        self.values.par_iter_mut().zip(columns).with_max_len(1)
+    /// A batch that comes alone.
+    #[cfg(test)]
+    pub(super) fn insert_all(&mut self, new: &mut NewLabels) -> Result<(), IndexFull> {
+        new.seal();
+        self.advance(Some(new), None, None)?;
+        self.advance(None, Some(new), None)?;
+        self.advance(None, None, Some(new))
     }
 }
 
@@ -246,22 +496,35 @@ mod tests {
     fn many_names_take_no_more_room_than_labels() {
         let alike = |n: usize| (0..7).map(|i| (format!("name{i}"), format!("{n}"))).collect::<Vec<_>>();
         let others = |n: usize| (0..300).map(|i| (format!("name{n}_{i}"), "v".to_owned())).collect::<Vec<_>>();
-        let cases: [Vec<Labels>; 3] = [
-            (0..2_000).map(|n| Labels::from_pairs(alike(n))).collect(),
-            (0..300).map(|n| Labels::from_pairs(others(n))).collect(),
-            std::iter::once(Labels::from_pairs(others(0)))
-                .chain((0..2_000).map(|n| Labels::from_pairs(alike(n))))
-                .collect(),
+        let cases: [(Vec<Labels>, usize); 3] = [
+            ((0..2_000).map(|n| Labels::from_pairs(alike(n))).collect(), 2_000),
+            ((0..300).map(|n| Labels::from_pairs(others(n))).collect(), MOST_NAMES / 300),
+            (
+                std::iter::once(Labels::from_pairs(others(0)))
+                    .chain((0..2_000).map(|n| Labels::from_pairs(alike(n))))
+                    .collect(),
+                2_001,
+            ),
         ];
-        for labels in &cases {
-            let mut new = NewLabels::with_capacity(labels.len());
-            assert!((0..).zip(labels).all(|(series, labels)| new.push(series, labels.pairs())));
+        for (labels, fit) in &cases {
+            let mut new = NewLabels::default();
+            let taken = (0..).zip(labels).take_while(|(series, labels)| new.push(*series, labels.pairs())).count();
+            assert_eq!(taken, *fit);
             let mut index = LabelIndex::default();
-            let (columns, names) = index.sort_by_name(&new).expect("little text");
-            assert_eq!(columns.iter().map(|column| column.cells.len()).sum::<usize>(), names.len());
-            let room: usize = columns.iter().map(|column| column.cells.capacity()).sum();
+            index.insert_all(&mut new).expect("little text");
+            assert_eq!(new.columns.iter().map(|column| column.len as usize).sum::<usize>(), new.labels);
+            let room: usize = new
+                .columns
+                .iter()
+                .map(|column| {
+                    column.cells.capacity() * size_of::<Cell>()
+                        + column.parts.capacity() * size_of::<Part>()
+                        + column.text.capacity()
+                        + column.numbers.capacity() * 4
+                })
+                .sum();
             // Grown by doubling from four, or made at once.
-            assert!(room <= 5 * new.labels.len(), "{room} for {}", new.labels.len());
+            assert!(room <= 160 * new.labels, "{room} for {}", new.labels);
         }
     }
 }

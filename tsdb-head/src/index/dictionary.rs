@@ -84,13 +84,8 @@ impl Dictionary {
         super::touch(&self.table, hashes);
     }
 
-    /// As [`Dictionary::intern`] for who knows `hash`, that of `value`.
+    /// As [`Dictionary::intern`] for who knows `hash`, that of `value`, and that this is not the value found last.
     pub(crate) fn intern_hashed(&mut self, value: &[u8], hash: u64, room: Room) -> Result<u32, TextFull> {
-        if let Some(id) = self.last
-            && self.get(id) == value
-        {
-            return Ok(id);
-        }
         if let Some(&id) = self.table.find(hash, |&id| self.get(id) == value) {
             self.last = Some(id);
             return Ok(id);

@@ -12,7 +12,7 @@ mod postings;
 mod rank;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 
 use hashbrown::HashTable;
@@ -95,16 +95,24 @@ impl LabelIndex {
         if !new_value && let Some(known) = self.table.find(hash, ids) {
             return Ok(Found::Known(known));
         }
-        let mut rest = &ids[..];
+        // A stored label set may repeat a pair; its list holds a series once.
+        let (mut rest, mut before) = (&ids[..], Before::default());
         while let Some((name, value)) = next_pair(&mut rest) {
-            // A stored label set may repeat a pair; its list holds a series once.
-            let repeated = pairs(&ids[..ids.len() - rest.len()]).filter(|&pair| pair == (name, value)).count() > 1;
-            if !repeated {
+            if before.is_new((name, value)) {
                 self.values[name as usize].add_series(value, series);
             }
         }
         self.table.enter(series, hash, ids);
         Ok(Found::New)
+    }
+
+    /// The number of a name, which becomes known if it was not.
+    fn name(&mut self, name: &[u8]) -> Result<u32, IndexFull> {
+        let id = self.names.intern(name).map_err(|_| IndexFull)?;
+        if self.values.len() <= id as usize {
+            self.values.resize_with(id as usize + 1, Dictionary::default);
+        }
+        Ok(id)
     }
 
     fn intern_name(&mut self, position: usize, name: &[u8]) -> Result<u32, IndexFull> {
@@ -113,10 +121,7 @@ impl LabelIndex {
         {
             return Ok(id);
         }
-        let id = self.names.intern(name).map_err(|_| IndexFull)?;
-        if self.values.len() <= id as usize {
-            self.values.resize_with(id as usize + 1, Dictionary::default);
-        }
+        let id = self.name(name)?;
         self.shape.truncate(position);
         if self.shape.len() == position {
             self.shape.push(id);
@@ -150,7 +155,7 @@ impl LabelIndex {
     /// Forgets these series; values and names that only they had go with them.
     pub(crate) fn remove(&mut self, gone: &[u64]) {
         let mut affected: HashMap<(u32, u32), ()> = HashMap::new();
-        let set: std::collections::HashSet<u64> = gone.iter().copied().collect();
+        let set: HashSet<u64> = gone.iter().copied().collect();
         for &series in gone {
             if !self.contains(series) {
                 continue;
@@ -258,6 +263,28 @@ fn next_pair(ids: &mut &[u8]) -> Option<(u32, u32)> {
     let (value, m) = varint::uvarint(&ids[n..]).ok()?;
     *ids = &ids[n + m..];
     Some((name as u32, value as u32))
+}
+
+/// The pairs of a label set that came before: a hostile one has half a million of them.
+#[derive(Default)]
+struct Before {
+    few: [(u32, u32); 24],
+    len: usize,
+    many: HashSet<(u32, u32)>,
+}
+
+impl Before {
+    fn is_new(&mut self, pair: (u32, u32)) -> bool {
+        if self.few[..self.len].contains(&pair) {
+            return false;
+        }
+        if let Some(free) = self.few.get_mut(self.len) {
+            *free = pair;
+            self.len += 1;
+            return true;
+        }
+        self.many.insert(pair)
+    }
 }
 
 fn pairs(mut ids: &[u8]) -> impl Iterator<Item = (u32, u32)> {

@@ -59,6 +59,15 @@ impl SeriesTable {
         self.get(series).is_some()
     }
 
+    /// Whether one of these refs, which ascend, is in use.
+    pub(super) fn contains_any(&self, series: &[u64]) -> bool {
+        series.chunk_by(|a, b| a >> 8 == b >> 8).any(|some| {
+            self.pages
+                .get(&(some[0] >> 8))
+                .is_some_and(|page| some.iter().any(|&series| page.get(series as u8).is_some()))
+        })
+    }
+
     /// The series with these label bytes, whose hash is `hash`.
     pub(super) fn find(&self, hash: u64, ids: &[u8]) -> Option<u64> {
         let narrow = self.known.find(hash, |&series| self.ids(series.into()) == ids);

@@ -5,6 +5,7 @@
 //! runs     := (partition, first entry, number of entries): neighbouring samples of one partition
 //! wide     := what does not fit an entry: histograms, start timestamps, times beyond 48 bits
 //! events   := series records and dropped series, in order
+//! together := the series of the series records again, their labels taken apart
 //! ```
 //!
 //! Applying needs the log's order per series only, and a series lies in one partition: so the runs of a round are sorted
@@ -16,12 +17,13 @@ use tsdb_model::SeriesRef;
 use tsdb_model::histogram::{FloatHistogram, Histogram};
 use wal_format::{
     DecodeError, ExemplarBatch, FloatHistogramBatch, HistogramBatch, MetadataBatch, MmapMarkerBatch, RecordSink,
-    Sample, SampleBatch, SeriesBatch, TombstoneBatch,
+    Sample, SampleBatch, Series, SeriesBatch, TombstoneBatch,
 };
 
 use super::entries::{Entries, Entry, Floors};
 use super::read::BLOCK;
 use super::report::Counts;
+use crate::index::NewLabels;
 
 /// A lane stops decoding when it holds so many bytes, if not before: a small block of a log may unpack to a great deal.
 pub(super) const LANE_BYTES: usize = 24 << 20;
@@ -58,6 +60,30 @@ pub(super) enum Event {
     Drop(SeriesRef),
 }
 
+/// The series of a lane's series records, if they may be taken together.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    pub(super) labels: NewLabels,
+    /// How many entries stand before the record of each.
+    pub(super) entries: Vec<u32>,
+    /// Something is in the way: the lane's events say which series there are, in order.
+    pub(super) broken: bool,
+}
+
+impl Together {
+    fn push(&mut self, series: Series<'_>, entries: usize) {
+        self.broken = self.broken || !self.labels.push(series.series.0, series.labels);
+        self.entries.push(entries as u32);
+    }
+
+    /// Forgets all, and keeps the room that it took.
+    pub(super) fn clear(&mut self) {
+        self.labels.clear();
+        self.entries.clear();
+        self.broken = false;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) entries: Entries,
@@ -69,6 +95,7 @@ pub(super) struct Lane {
     partition: u64,
     pub(super) series: Vec<u8>,
     pub(super) events: Vec<Event>,
+    pub(super) together: Together,
     pub(super) counts: Counts,
     /// Highest ref in a tombstone.
     pub(super) highest_ref: u64,
@@ -88,6 +115,7 @@ impl Default for Lane {
             partition: u64::MAX,
             series: Vec::new(),
             events: Vec::new(),
+            together: Together::default(),
             counts: Counts::default(),
             highest_ref: 0,
             expiries: HashMap::new(),
@@ -106,6 +134,7 @@ impl Lane {
         self.runs.clear();
         self.series.clear();
         self.events.clear();
+        self.together.clear();
         self.counts = Counts::default();
         self.highest_ref = 0;
         self.expiries.clear();
@@ -128,6 +157,11 @@ impl Lane {
 
     /// Bytes of what it holds.
     pub(super) fn bytes(&self) -> usize {
+        self.bytes_of_log() + self.together.labels.bytes() + self.series.len()
+    }
+
+    /// Without what it holds twice.
+    fn bytes_of_log(&self) -> usize {
         self.entries.len() * size_of::<Entry>()
             + self.wide_bytes
             + self.series.len()
@@ -138,7 +172,7 @@ impl Lane {
     /// Bytes of what it would hold if nothing had been there already: the next blocks may have as much that is not.
     pub(super) fn most_bytes(&self) -> usize {
         let dropped = self.counts.already_there + self.counts.before_min_valid;
-        self.bytes() + dropped as usize * size_of::<Entry>()
+        self.bytes_of_log() + dropped as usize * size_of::<Entry>()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -148,6 +182,10 @@ impl Lane {
     /// Gives back what an unusual block made the buffers grow to.
     pub(super) fn shrink(&mut self) {
         const USUAL: usize = 4 << 20;
+        if self.together.labels.len() == 0 {
+            // New series come together, and then none for a while.
+            self.together = Together::default();
+        }
         // Nothing of it is wanted any more, and what holds something keeps its room.
         self.clear();
         self.entries.shrink_to(USUAL / size_of::<Entry>());
@@ -325,8 +363,20 @@ impl RecordSink for Decoder<'_> {
     type Error = DecodeError;
 
     fn series(&mut self, batch: SeriesBatch<'_>) -> Result<(), DecodeError> {
-        self.lane.counts.series += batch.validate()?.entries as u64;
         let lane = &mut *self.lane;
+        let mut count = 0;
+        for series in &batch {
+            match series {
+                Ok(series) => lane.together.push(series, lane.entries.len()),
+                Err(error) => {
+                    // What came of the record is nothing.
+                    lane.together.broken = true;
+                    return Err(error);
+                }
+            }
+            count += 1;
+        }
+        lane.counts.series += count;
         let start = lane.series.len();
         if lane.series.capacity() - start < batch.record().len() {
             // At once for the whole block, if its records are not compressed.
@@ -408,6 +458,7 @@ impl RecordSink for Decoder<'_> {
             self.lane.counts.tombstones += 1;
             self.lane.reserve(tombstone.series);
             if tombstone.mint == i64::MIN && tombstone.maxt == i64::MAX {
+                self.lane.together.broken = true;
                 self.lane.events.push(Event::Drop(tombstone.series));
             }
         }

@@ -108,6 +108,7 @@ impl Worker {
             }
         }
         outcome.end = Some(Ok(block.end()));
+        lane.together.labels.seal();
     }
 }
 

@@ -9,10 +9,10 @@ use wal_format::{Series, SeriesBatch};
 
 use super::Replay;
 use super::chunk_files::ChunksOnDisk;
-use super::lane::{Event, Lane, Run};
+use super::lane::{Event, Lane, Run, Together};
 use crate::HeadError;
 use crate::head::Shared;
-use crate::index::{Found, LabelIndex, NewLabels};
+use crate::index::{Found, LabelIndex};
 use crate::partition::{Partition, PartitionCell};
 
 /// A place in a round: lane, then entry.
@@ -53,7 +53,7 @@ type Group<'a> = (Arc<PartitionCell>, &'a [(u64, At)]);
 
 impl Replay<'_> {
     /// Series records and dropped series, in order.
-    pub(super) fn apply_events(&mut self, lanes: &[&mut Lane]) -> Result<Changes, HeadError> {
+    pub(super) fn apply_events(&mut self, lanes: &mut [&mut Lane]) -> Result<Changes, HeadError> {
         let mut changes = Changes::default();
         if lanes.iter().all(|lane| lane.events.is_empty()) {
             return Ok(changes);
@@ -63,55 +63,67 @@ impl Replay<'_> {
         let index = &mut *index;
         // New ones that have no place in a partition yet.
         let mut born: Vec<(u64, At)> = Vec::new();
-        let threads = shared.options.threads();
-        let mut taken_apart = take_apart(lanes, 0, threads);
-        while let Some(Apart { steps, end }) = taken_apart.take() {
-            // Entering them leaves a thread idle now and then.
-            let enter = || {
-                let mut steps = steps.iter().flatten();
-                steps.try_for_each(|step| self.apply_step(index, step, &mut born, &mut changes))
+        let mut next = 0;
+        let (mut numbered, mut entered): (Option<Batch>, Option<Batch>) = (None, None);
+        loop {
+            while lanes.get(next).is_some_and(|lane| lane.events.is_empty()) {
+                next += 1;
+            }
+            let mut coming = match lanes.get_mut(next) {
+                Some(lane) => Batch::of(lane, next, index, numbered.as_ref()),
+                None => None,
             };
-            let (entered, next) = rayon::join(enter, || take_apart(lanes, end, threads));
-            entered?;
-            taken_apart = next;
+            if coming.is_none() && numbered.is_none() && entered.is_none() {
+                // What is not taken together comes when all before it is done.
+                let Some(lane) = lanes.get(next) else { break };
+                self.apply_lane(index, lane, next as u32, &mut born, &mut changes)?;
+                next += 1;
+                continue;
+            }
+            if let Some(batch) = &coming {
+                self.shared.reserve_ref(batch.together.labels.highest());
+                next += 1;
+            }
+            index.advance(
+                coming.as_mut().map(|batch| &mut batch.together.labels),
+                numbered.as_mut().map(|batch| &mut batch.together.labels),
+                entered.as_ref().map(|batch| &batch.together.labels),
+            )?;
+            if let Some(Batch { lane, together }) = entered.take() {
+                lanes[lane].together = together;
+            }
+            if let Some(Batch { lane, together: Together { labels, entries, .. } }) = &numbered {
+                for ((&series, &entry), &found) in labels.series().iter().zip(entries).zip(labels.found()) {
+                    self.found(series, found, (*lane as u32, entry), &mut born, &mut changes);
+                }
+            }
+            (entered, numbered) = (numbered, coming);
         }
         self.settle(&mut born, &mut changes);
         changes.born.0.sort_by_key(|&(series, _)| series);
         Ok(changes)
     }
 
-    fn apply_step(
+    /// Takes the events of one lane, one by one.
+    fn apply_lane(
         &mut self,
         index: &mut LabelIndex,
-        step: &Step<'_>,
+        lane: &Lane,
+        number: u32,
         born: &mut Vec<(u64, At)>,
         changes: &mut Changes,
     ) -> Result<(), HeadError> {
-        match step {
-            Step::Series { labels, places, distinct } => {
-                let series = labels.series();
-                if *distinct && !series.iter().any(|&(series, _)| index.contains(series)) {
-                    self.shared.reserve_ref(series.iter().map(|&(series, _)| series).max().unwrap_or(0));
-                    let found = index.insert_all(labels)?;
-                    for ((&(series, _), &at), found) in series.iter().zip(places).zip(found) {
-                        self.found(series, found, at, born, changes);
-                    }
-                } else {
-                    for (&(series, labels), &at) in series.iter().zip(places) {
-                        self.series(index, series, labels, at, born, changes)?;
+        for event in &lane.events {
+            match event {
+                Event::Series(range, entry) => {
+                    for Series { series, labels } in series_of(&lane.series[range.clone()]) {
+                        self.series(index, series.0, labels, (number, *entry), born, changes)?;
                     }
                 }
-            }
-            Step::More(records) => {
-                for (record, at) in records {
-                    for Series { series, labels } in series_of(record) {
-                        self.series(index, series.0, labels, *at, born, changes)?;
-                    }
+                Event::Drop(series) => {
+                    self.settle(born, changes);
+                    self.drop_series(index, *series);
                 }
-            }
-            Step::Drop(series) => {
-                self.settle(born, changes);
-                self.drop_series(index, *series);
             }
         }
         Ok(())
@@ -209,95 +221,34 @@ impl Replay<'_> {
     }
 }
 
-/// Bytes of series records that are taken apart at once.
-const TOGETHER: usize = 1 << 20;
+/// Series that are taken together at least: fewer are sooner done one by one.
+const FEW: usize = 64;
 
-/// Lanes taken apart, a share for each thread.
-struct Apart<'a> {
-    steps: Vec<Vec<Step<'a>>>,
-    /// The lane that comes next.
-    end: usize,
+/// The new series of a lane on their way into the index.
+struct Batch {
+    lane: usize,
+    together: Together,
 }
 
-/// Takes some lanes apart, from number `first` on.
-fn take_apart<'a>(lanes: &'a [&'a mut Lane], first: usize, threads: usize) -> Option<Apart<'a>> {
-    let mut bytes = 0;
-    let more = lanes.get(first + 1..)?.iter().take_while(|lane| {
-        bytes += lane.series.len();
-        bytes < TOGETHER
-    });
-    let some = first..first + 1 + more.count();
-    let share = some.len().div_ceil(threads);
-    let shares: Vec<(u32, &[&mut Lane])> =
-        (first as u32..).step_by(share).zip(lanes[some.clone()].chunks(share)).collect();
-    let steps = shares.par_iter().with_max_len(1).map(|&(first, lanes)| steps(first, lanes)).collect();
-    Some(Apart { steps, end: some.end })
-}
-
-/// The events of some lanes, their series records taken apart.
-enum Step<'a> {
-    Series {
-        labels: NewLabels<'a>,
-        /// Where the record of each is.
-        places: Vec<At>,
-        /// Each has a ref of its own.
-        distinct: bool,
-    },
-    /// Series records that would be too much taken apart.
-    More(Vec<(&'a [u8], At)>),
-    Drop(SeriesRef),
+impl Batch {
+    /// Takes them out of a lane if they can be taken together, behind those of a batch that is not entered yet: each has a ref of
+    /// its own that nobody has.
+    fn of(lane: &mut Lane, number: usize, index: &LabelIndex, before: Option<&Self>) -> Option<Self> {
+        let labels = &mut lane.together.labels;
+        if lane.together.broken || labels.len() < FEW {
+            return None;
+        }
+        labels.seal();
+        let fits = labels.are_distinct()
+            && !index.contains_any(labels)
+            && before.is_none_or(|before| !before.together.labels.have_one_of(labels));
+        fits.then(|| Self { lane: number, together: std::mem::take(&mut lane.together) })
+    }
 }
 
 /// The series of a record that was decoded to its end before it came into its lane.
 fn series_of(record: &[u8]) -> impl Iterator<Item = Series<'_>> {
     SeriesBatch::new(record).into_iter().flat_map(|batch| batch.iter().flatten())
-}
-
-/// Takes the events of lanes apart of which the first is number `first`.
-fn steps<'a>(first: u32, lanes: &'a [&'a mut Lane]) -> Vec<Step<'a>> {
-    let mut steps = Vec::new();
-    let all = lanes.iter().map(|lane| lane.counts.series as usize).sum();
-    let (mut labels, mut places) = (NewLabels::with_capacity(all), Vec::with_capacity(all));
-    let (mut more, mut too_much) = (Vec::new(), false);
-    let events =
-        lanes.iter().zip(first..).flat_map(|(lane, n)| lane.events.iter().map(move |event| (&**lane, n, event)));
-    for (lane, n, event) in events {
-        match event {
-            Event::Series(range, entry) => {
-                let record = &lane.series[range.clone()];
-                let before = labels.len();
-                too_much = too_much || !series_of(record).all(|series| labels.push(series.series.0, series.labels));
-                if too_much {
-                    labels.truncate(before);
-                    more.push((record, (n, *entry)));
-                }
-                places.resize(labels.len(), (n, *entry));
-            }
-            Event::Drop(series) => {
-                hand_over(&mut labels, &mut places, &mut more, &mut steps);
-                steps.push(Step::Drop(*series));
-            }
-        }
-    }
-    hand_over(&mut labels, &mut places, &mut more, &mut steps);
-    steps
-}
-
-/// What was taken apart so far comes before what follows.
-fn hand_over<'a>(
-    labels: &mut NewLabels<'a>,
-    places: &mut Vec<At>,
-    more: &mut Vec<(&'a [u8], At)>,
-    steps: &mut Vec<Step<'a>>,
-) {
-    if labels.len() > 0 {
-        let (labels, places) = (std::mem::take(labels), std::mem::take(places));
-        let distinct = labels.are_distinct();
-        steps.push(Step::Series { labels, places, distinct });
-    }
-    if !more.is_empty() {
-        steps.push(Step::More(std::mem::take(more)));
-    }
 }
 
 /// Gives a series the chunks that are on disk under `series`: at once or, where one before them may have been lost, as the
