@@ -9,8 +9,8 @@ use tsdb_model::staleness::is_stale;
 
 use super::Replay;
 use super::by_series;
-use super::entries::Entry;
-use super::lane::{Lane, Run, WideValue};
+use super::entries::{Entry, Run, RunEntries};
+use super::lane::{Lane, WideValue};
 use super::nameless::NamelessSamples;
 use super::series::{At, Changes};
 use crate::HeadError;
@@ -31,8 +31,8 @@ struct Placed {
 }
 
 impl Placed {
-    fn entries<'a>(&self, lanes: &[&'a Lane]) -> &'a [Entry] {
-        &lanes[self.lane as usize].entries[self.run.start as usize..][..self.run.len as usize]
+    fn entries<'a>(&self, lanes: &[&'a Lane]) -> RunEntries<'a> {
+        lanes[self.lane as usize].entries.of(&self.run)
     }
 }
 
@@ -44,12 +44,12 @@ impl Replay<'_> {
             self.report.counts.add(&lane.counts);
             self.shared.reserve_ref(lane.highest_ref);
         }
-        let mut placed: Vec<Placed> = Vec::with_capacity(lanes.iter().map(|lane| lane.runs.len()).sum());
+        let mut placed: Vec<Placed> = Vec::with_capacity(lanes.iter().map(|lane| lane.entries.runs().len()).sum());
         for (number, lane) in lanes.iter_mut().enumerate() {
             if !changes.renamed.is_empty() {
                 rename(lane, number as u32, &changes.renamed);
             }
-            let runs = lane.runs.iter().filter(|run| run.len > 0);
+            let runs = lane.entries.runs().iter().filter(|run| run.len > 0);
             placed.extend(runs.map(|&run| Placed { lane: number as u32, run }));
         }
         self.keep_expiries(lanes);
@@ -155,9 +155,7 @@ fn apply_group(
         let mut unknown = NamelessSamples::default();
         for &Placed { lane, run } in group {
             let lane = lanes[lane as usize];
-            lane.entries[run.start as usize..][..run.len as usize]
-                .iter()
-                .for_each(|entry| unknown.add(entry.low(), lane.time(*entry)));
+            lane.entries.of(&run).iter().for_each(|entry| unknown.add(entry.low(), lane.time(entry)));
         }
         totals.unknown.lock().push((number, unknown));
         totals.highest_unknown.fetch_max(number << 8 | 0xff, Relaxed);
@@ -179,9 +177,9 @@ fn apply_group(
         let entries = placed.entries(lanes);
         if holes.is_none() && !changes.concern(lane_number, &run) {
             let floor = data.floor();
-            for (at, &entry) in entries.iter().enumerate() {
-                if let Some(coming) = entries.get(at + AHEAD) {
-                    data.ask_for(coming.low());
+            for (at, entry) in entries.iter().enumerate() {
+                if let Some(coming) = entries.low(at + AHEAD) {
+                    data.ask_for(coming);
                 }
                 if entry.t() <= floor && !entry.is_wide() {
                     local.late += 1;
@@ -191,7 +189,7 @@ fn apply_group(
             }
             continue;
         }
-        for (at, &entry) in (run.start..).zip(entries) {
+        for (at, entry) in (run.start..).zip(entries.iter()) {
             let born = changes.born.get(number << 8 | u64::from(entry.low()));
             if born.is_some_and(|born| (lane_number, at) < born) {
                 local.unknown.add(entry.low(), lane.time(entry));
@@ -363,34 +361,20 @@ impl Local {
 /// Sends the samples of aliases to the series that has their labels: runs are split where that is another partition.
 fn rename(lane: &mut Lane, number: u32, renamed: &HashMap<u64, (u64, At)>) {
     let partitions: HashSet<u64> = renamed.keys().map(|series| series >> 8).collect();
-    if lane.runs.iter().all(|run| !partitions.contains(&run.partition)) {
+    let concerns = |partition| partitions.contains(&partition);
+    if !lane.entries.runs().iter().any(|run| concerns(run.partition)) {
         return;
     }
-    let runs = std::mem::take(&mut lane.runs);
-    for run in runs {
-        if !partitions.contains(&run.partition) {
-            lane.runs.push(run);
-            continue;
+    let Lane { entries, wide, expiries, .. } = lane;
+    entries.redirect(concerns, |at, entry, series| match renamed.get(&series) {
+        Some(&(target, from)) if (number, at) >= from => {
+            let t = if entry.is_wide() { wide[entry.value as usize].t } else { entry.t() };
+            let expiry = expiries.entry(series).or_insert(t);
+            *expiry = t.max(*expiry);
+            target
         }
-        for at in run.start..run.start + run.len {
-            let entry = &mut lane.entries[at as usize];
-            let series = run.partition << 8 | u64::from(entry.low());
-            let mut partition = run.partition;
-            if let Some(&(target, from)) = renamed.get(&series)
-                && (number, at) >= from
-            {
-                let t = if entry.is_wide() { lane.wide[entry.value as usize].t } else { entry.t() };
-                let expiry = lane.expiries.entry(series).or_insert(t);
-                *expiry = t.max(*expiry);
-                entry.set_low(target as u8);
-                partition = target >> 8;
-            }
-            match lane.runs.last_mut() {
-                Some(last) if last.partition == partition && last.start + last.len == at => last.len += 1,
-                _ => lane.runs.push(Run { partition, start: at, len: 1 }),
-            }
-        }
-    }
+        _ => series,
+    });
 }
 
 /// Stable: within a partition the log's order stays. Refs in any order make as many runs as samples, and comparing would

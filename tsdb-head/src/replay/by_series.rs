@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::entries::Entry;
+use super::entries::{Entry, RunEntries};
 
 /// Entries that are gathered for a series before they are handed on.
 const GATHERED: usize = 16;
@@ -26,7 +26,7 @@ pub(super) fn is_worth_it(entries: u64, series: usize) -> bool {
 /// These come with the number of their lane: wide entries then [say which](Entry::of_lane) it was. Entries at or before
 /// `floor` are left out, but for wide ones; returns how many. `work` also gets the low byte of one whose turn comes soon.
 pub(super) fn for_each_series<'a>(
-    runs: impl Iterator<Item = (u32, &'a [Entry])>,
+    runs: impl Iterator<Item = (u32, RunEntries<'a>)>,
     floor: i64,
     mut work: impl FnMut(u8, &[Entry], u8),
 ) -> u64 {
@@ -35,20 +35,24 @@ pub(super) fn for_each_series<'a>(
         let mut gathered = [0u8; 256];
         let mut late = 0;
         for (lane, run) in runs {
-            for &entry in run {
-                if entry.t() <= floor && !entry.is_wide() {
+            // Whether such entries are late, and what they have beside the value and the low byte.
+            let turn = |entry: Entry| {
+                let late = entry.t() <= floor && !entry.is_wide();
+                (late, if entry.is_wide() { entry.of_lane(lane) } else { entry })
+            };
+            run.for_each(turn, |(is_late, entry), low, value| {
+                if is_late {
                     late += 1;
-                    continue;
+                    return;
                 }
-                let low = usize::from(entry.low());
-                let n = usize::from(gathered[low]);
-                room[low * STRIDE + n] = if entry.is_wide() { entry.of_lane(lane) } else { entry };
-                gathered[low] = n as u8 + 1;
+                let n = usize::from(gathered[usize::from(low)]);
+                room[usize::from(low) * STRIDE + n] = entry.with(low, value);
+                gathered[usize::from(low)] = n as u8 + 1;
                 if n + 1 == GATHERED {
-                    work(low as u8, &room[low * STRIDE..][..GATHERED], low as u8);
-                    gathered[low] = 0;
+                    work(low, &room[usize::from(low) * STRIDE..][..GATHERED], low);
+                    gathered[usize::from(low)] = 0;
                 }
-            }
+            });
         }
         for (low, &n) in (0..=u8::MAX).zip(&gathered) {
             if n > 0 {
@@ -61,6 +65,7 @@ pub(super) fn for_each_series<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::entries::Entries;
     use super::*;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -69,22 +74,28 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(9);
         for _ in 0..200 {
             let lows = [4, 100, 256][rng.random_range(0..3)];
-            let runs: Vec<Vec<Entry>> = (0..rng.random_range(0..20))
+            let lanes: Vec<Entries> = (0..rng.random_range(0..20))
                 .map(|_| {
-                    let len = rng.random_range(0..300);
-                    let entry = |n: usize| {
-                        let low = rng.random_range(0..lows) as u8;
-                        match rng.random_range(0..10) {
-                            0 => Entry::wide(low, n),
-                            _ => Entry::float(low, rng.random_range(-5..50), n as f64).unwrap(),
+                    let mut entries = Entries::default();
+                    let many_times = rng.random_bool(0.3);
+                    let mut t = 0;
+                    for n in 0..rng.random_range(0..600) {
+                        let series = rng.random_range(0..lows);
+                        if many_times || rng.random_bool(0.02) {
+                            t = rng.random_range(-5..50);
                         }
-                    };
-                    (0..len).map(entry).collect()
+                        match rng.random_range(0..10) {
+                            0 => entries.push_wide(series, n),
+                            _ => assert!(entries.push_float(series, t, n as f64)),
+                        }
+                    }
+                    entries.close_run();
+                    entries
                 })
                 .collect();
-            let runs = || (3..).zip(runs.iter().map(Vec::as_slice));
+            let runs = || (3..).zip(&lanes).flat_map(|(n, lane)| lane.runs().iter().map(move |run| (n, lane.of(run))));
             let same = |(lane, entry): (Option<u32>, Entry)| (entry.low(), lane, entry.t(), entry.value);
-            let all = runs().flat_map(|(lane, run)| run.iter().map(move |&e| (e.is_wide().then_some(lane), e)));
+            let all = runs().flat_map(|(lane, run)| run.iter().map(move |e| (e.is_wide().then_some(lane), e)));
             let (wanted, old): (Vec<_>, Vec<_>) = all.partition(|(lane, entry)| lane.is_some() || entry.t() > 7);
             let mut wanted: Vec<_> = wanted.into_iter().map(same).collect();
             wanted.sort_by_key(|&(low, ..)| low);

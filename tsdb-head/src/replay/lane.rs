@@ -1,8 +1,7 @@
 //! One thread's share of a round: the records of a block of pages, decoded and put down flat.
 //!
 //! ```text
-//! entries  := per sample 16 bytes, in the log's order: value bits; time (48 bits) | what | low byte of the ref
-//! runs     := (partition, first entry, number of entries): neighbouring samples of one partition
+//! entries  := per sample value, time and low byte of the ref, in the log's order, in runs: neighbours of one partition
 //! wide     := what does not fit an entry: histograms, start timestamps, times beyond 48 bits
 //! events   := series records and dropped series, in order
 //! together := the series of the series records again, their labels taken apart
@@ -20,7 +19,7 @@ use wal_format::{
     Sample, SampleBatch, Series, SeriesBatch, TombstoneBatch,
 };
 
-use super::entries::{Entries, Entry, Floors};
+use super::entries::{self, ENTRY_BYTES, Entries, Entry, Floors};
 use super::read::BLOCK;
 use super::report::Counts;
 use crate::index::NewLabels;
@@ -41,14 +40,6 @@ pub(super) enum WideValue {
     Float(f64),
     Histogram(Box<Histogram>),
     FloatHistogram(Box<FloatHistogram>),
-}
-
-/// Neighbouring entries of one partition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) partition: u64,
-    pub(super) start: u32,
-    pub(super) len: u32,
 }
 
 /// What changes which series there are.
@@ -89,10 +80,6 @@ pub(super) struct Lane {
     pub(super) entries: Entries,
     pub(super) wide: Vec<Wide>,
     wide_bytes: usize,
-    /// The length of the last one is right between records only.
-    pub(super) runs: Vec<Run>,
-    /// Partition of the last run, `u64::MAX` without one.
-    partition: u64,
     pub(super) series: Vec<u8>,
     pub(super) events: Vec<Event>,
     pub(super) together: Together,
@@ -111,8 +98,6 @@ impl Default for Lane {
             entries: Entries::default(),
             wide: Vec::new(),
             wide_bytes: 0,
-            runs: Vec::new(),
-            partition: u64::MAX,
             series: Vec::new(),
             events: Vec::new(),
             together: Together::default(),
@@ -127,11 +112,9 @@ impl Default for Lane {
 
 impl Lane {
     pub(super) fn clear(&mut self) {
-        self.partition = u64::MAX;
-        self.entries.truncate(0);
+        self.entries.clear();
         self.wide.clear();
         self.wide_bytes = 0;
-        self.runs.clear();
         self.series.clear();
         self.events.clear();
         self.together.clear();
@@ -162,17 +145,13 @@ impl Lane {
 
     /// Without what it holds twice.
     fn bytes_of_log(&self) -> usize {
-        self.entries.len() * size_of::<Entry>()
-            + self.wide_bytes
-            + self.series.len()
-            + self.runs.len() * size_of::<Run>()
-            + self.events.len() * size_of::<Event>()
+        self.entries.bytes() + self.wide_bytes + self.series.len() + self.events.len() * size_of::<Event>()
     }
 
     /// Bytes of what it would hold if nothing had been there already: the next blocks may have as much that is not.
     pub(super) fn most_bytes(&self) -> usize {
         let dropped = self.counts.already_there + self.counts.before_min_valid;
-        self.bytes_of_log() + dropped as usize * size_of::<Entry>()
+        self.bytes_of_log() + dropped as usize * ENTRY_BYTES
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -188,30 +167,9 @@ impl Lane {
         }
         // Nothing of it is wanted any more, and what holds something keeps its room.
         self.clear();
-        self.entries.shrink_to(USUAL / size_of::<Entry>());
+        self.entries.shrink_to(USUAL);
         self.series.shrink_to(64 << 10);
         self.wide.shrink_to(1 << 12);
-        self.runs.shrink_to(1 << 16);
-    }
-
-    #[inline(always)]
-    fn push(&mut self, series: u64, entry: Entry) {
-        if series >> 8 != self.partition {
-            self.begin_run(series >> 8);
-        }
-        self.entries.push(entry);
-    }
-
-    fn begin_run(&mut self, partition: u64) {
-        begin_run(&mut self.runs, partition, self.entries.len());
-        self.partition = partition;
-    }
-
-    /// Counts the entries of the last run.
-    fn close_run(&mut self) {
-        if let Some(run) = self.runs.last_mut() {
-            run.len = (self.entries.len() as u32).saturating_sub(run.start);
-        }
     }
 
     fn push_wide(&mut self, series: u64, wide: Wide) {
@@ -223,38 +181,25 @@ impl Lane {
                 WideValue::FloatHistogram(h) => histogram_bytes(h.positive_buckets.len() + h.negative_buckets.len()),
             };
         self.wide.push(wide);
-        self.push(series, Entry::wide(series as u8, index));
+        self.entries.push_wide(series, index);
     }
 
     /// Forgets what was put down since `mark`: the record could not be decoded to its end.
     fn undo(&mut self, mark: Mark) {
-        self.entries.truncate(mark.entries);
+        self.entries.undo(mark.entries);
         self.wide.truncate(mark.wide);
         self.series.truncate(mark.series);
         self.events.truncate(mark.events);
-        self.runs.truncate(mark.runs);
-        self.partition = self.runs.last().map_or(u64::MAX, |run| run.partition);
     }
 
     fn mark(&self) -> Mark {
         Mark {
-            entries: self.entries.len(),
+            entries: self.entries.mark(),
             wide: self.wide.len(),
             series: self.series.len(),
             events: self.events.len(),
-            runs: self.runs.len(),
         }
     }
-}
-
-/// Begins a run with entry number `at`, where the one before it ends.
-#[inline(never)]
-fn begin_run(runs: &mut Vec<Run>, partition: u64, at: usize) {
-    let start = at as u32;
-    if let Some(run) = runs.last_mut() {
-        run.len = start.saturating_sub(run.start);
-    }
-    runs.push(Run { partition, start, len: 0 });
 }
 
 fn histogram_bytes(buckets: usize) -> usize {
@@ -263,11 +208,10 @@ fn histogram_bytes(buckets: usize) -> usize {
 
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    entries: usize,
+    entries: entries::Mark,
     wide: usize,
     series: usize,
     events: usize,
-    runs: usize,
 }
 
 /// Puts one record after the other into a lane.
@@ -289,7 +233,7 @@ impl Decoder<'_> {
             self.lane.counts.undecodable += 1;
             self.lane.undo(mark);
         }
-        self.lane.close_run();
+        self.lane.entries.close_run();
         result
     }
 
@@ -312,39 +256,26 @@ impl Decoder<'_> {
     fn plain_samples(&mut self, batch: &SampleBatch<'_>) -> Result<bool, DecodeError> {
         let Self { lane, min_valid, floors, .. } = self;
         let (min_valid, floors) = (*min_valid, *floors);
-        let Lane { entries, runs, partition: last, .. } = &mut **lane;
-        let start = entries.len();
-        let room = entries.ahead(batch.max_len());
-        let most = room.len();
-        // All that changes per sample is in locals of different kinds: of counters that one branch or the other raises the
-        // compiler makes one in memory, chosen by its address, and each sample waits for the one before.
-        let mut room = room.iter_mut();
-        let (mut partition, mut floor) = (*last, floors.of(*last).max(min_valid.saturating_sub(1)));
+        let mut writer = lane.entries.writer(batch.max_len());
         let (mut skipped, mut old, mut odd) = (0_u64, 0_u64, 0_i64);
         let result = batch.for_each(|Sample { series, t, v, st }| {
-            if series.0 >> 8 != partition {
-                partition = series.0 >> 8;
-                begin_run(runs, partition, start + most - room.len());
-                floor = floors.of(partition).max(min_valid.saturating_sub(1));
+            if writer.is_elsewhere(series.0, t) {
+                writer.turn(series.0, t, floors, min_valid);
             }
-            if t <= floor {
+            if let Some(refused) = writer.refusal() {
                 skipped += 1;
-                old += u64::from(t < min_valid);
+                old += u64::from(refused.is_old());
+                odd |= i64::from(refused.is_odd());
                 return;
             }
-            let meta = t << 16;
-            odd |= (meta >> 16 ^ t) | st;
-            match room.next() {
-                Some(entry) => *entry = Entry { value: v.to_bits(), meta: meta as u64 | series.0 & 0xff },
-                None => odd |= 1,
-            }
+            odd |= st | i64::from(!writer.put(series.0, v.to_bits()));
         });
-        let at = most - room.len();
-        *last = partition;
+        let at = writer.written();
+        let len = writer.end();
         if odd != 0 {
             return Ok(false);
         }
-        entries.len += at;
+        lane.entries.keep(len);
         let counts = &mut lane.counts;
         counts.samples += at as u64 + skipped;
         counts.before_min_valid += old;
@@ -404,9 +335,8 @@ impl RecordSink for Decoder<'_> {
                 return;
             }
             let target = self.target(series, t);
-            match Entry::float(target as u8, t, v) {
-                Some(entry) if st == 0 => self.lane.push(target, entry),
-                _ => self.lane.push_wide(target, Wide { st, t, value: WideValue::Float(v) }),
+            if st != 0 || !self.lane.entries.push_float(target, t, v) {
+                self.lane.push_wide(target, Wide { st, t, value: WideValue::Float(v) });
             }
         });
         self.lane.counts.samples += all;

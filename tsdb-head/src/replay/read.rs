@@ -8,7 +8,7 @@ use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
-use super::entries::{Entry, Floors};
+use super::entries::{ENTRY_BYTES, Floors};
 use super::lane::{Decoder, LANE_BYTES, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
@@ -20,9 +20,9 @@ pub(super) const BLOCK: u64 = 1 << 18;
 const FEW_BLOCKS: usize = 2;
 /// At most.
 const MANY_BLOCKS: usize = 64;
-/// What a round's lanes are to hold, per series of the head: three or four samples of each. They are applied together, for two
-/// thirds of what they take one by one. Of eight they take a tenth less, but the peak is then 1.3 times what the head keeps.
-const ROUND_BYTES: usize = 7 * size_of::<Entry>() / 2;
+/// What a round's lanes are to hold, per series of the head: five or six samples of each. They are applied together, for two
+/// thirds of what they take one by one.
+const ROUND_BYTES: usize = 11 * ENTRY_BYTES / 2;
 /// And at most so much: series that have gone are counted, too.
 const MOST_ROUND_BYTES: usize = 16 << 20;
 /// At least so much, which is little for any head.

@@ -9,7 +9,8 @@ use wal_format::{Series, SeriesBatch};
 
 use super::Replay;
 use super::chunk_files::ChunksOnDisk;
-use super::lane::{Event, Lane, Run, Together};
+use super::entries::Run;
+use super::lane::{Event, Lane, Together};
 use crate::HeadError;
 use crate::head::Shared;
 use crate::index::{Found, LabelIndex};
