@@ -93,8 +93,9 @@ pub(super) struct Entries {
     runs: Vec<Run>,
 }
 
-/// What a block of an uncompressed log holds, nearly.
-const USUAL: usize = 24 << 10;
+/// Bytes of room for each column, of which what a block of an uncompressed log holds is used: so much that the allocator
+/// takes each for itself from the system, and gives it back when the replay is done.
+const ROOM: usize = 384 << 10;
 
 /// So many are made at once where there is room: 10 KiB.
 const STEP: usize = 1 << 10;
@@ -110,8 +111,8 @@ pub(super) struct Mark {
 impl Default for Entries {
     fn default() -> Self {
         Self {
-            values: Vec::with_capacity(USUAL),
-            marks: Vec::with_capacity(USUAL),
+            values: Vec::with_capacity(ROOM / size_of::<u64>()),
+            marks: Vec::with_capacity(ROOM / size_of::<u16>()),
             len: 0,
             times: Vec::new(),
             runs: Vec::new(),
