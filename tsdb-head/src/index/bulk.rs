@@ -25,6 +25,7 @@ use tsdb_model::varint;
 use super::dictionary::{Dictionary, Room};
 use super::table::SeriesTable;
 use super::{Found, IndexFull, LabelIndex, hash_bytes};
+use crate::sync::Mutex;
 
 /// Beside a value's number: nobody had it. A value takes two bytes of text at least, but for the empty one, and there are
 /// fewer than 2³² bytes of it.
@@ -433,6 +434,45 @@ impl Block {
     }
 }
 
+/// What can be done beside all other tasks of a stage.
+enum Task<'t> {
+    Enter(&'t mut SeriesTable, &'t mut NewLabels),
+    Column {
+        dictionary: &'t mut Dictionary,
+        /// Its values are numbered, behind noting who has which of those of the other.
+        coming: Option<&'t mut Column>,
+        posted: Option<(&'t Column, &'t NewLabels)>,
+    },
+}
+
+impl Task<'_> {
+    /// How long it takes, compared with the others.
+    fn work(&self) -> usize {
+        match self {
+            Self::Enter(_, new) => new.len() * 2,
+            Self::Column { coming, posted, .. } => {
+                let number = coming.as_ref().map_or(0, |column| column.cells.len() + column.text.len() / 32);
+                number + posted.map_or(0, |(column, _)| column.cells.len() / 8)
+            }
+        }
+    }
+
+    fn run(self) -> Result<(), IndexFull> {
+        match self {
+            Self::Enter(table, new) => new.enter(table),
+            Self::Column { dictionary, coming, posted } => {
+                if let Some((column, new)) = posted {
+                    column.post(dictionary, new);
+                }
+                if let Some(column) = coming {
+                    column.number(dictionary)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl LabelIndex {
     /// Whether one of a sealed batch's refs is in use.
     pub(crate) fn contains_any(&self, new: &NewLabels) -> bool {
@@ -455,25 +495,30 @@ impl LabelIndex {
             column.id = self.name(&column.name)?;
         }
         let Self { values, table, .. } = self;
-        let mut work: Vec<(Option<&mut Column>, Option<&Column>)> = Vec::new();
-        work.resize_with(values.len(), Default::default);
+        let mut columns: Vec<(Option<&mut Column>, Option<&Column>)> = Vec::new();
+        columns.resize_with(values.len(), Default::default);
         for column in coming.into_iter().flat_map(|new| new.columns.iter_mut()).filter(|column| column.len > 0) {
             let id = column.id as usize;
-            work[id].0 = Some(column);
+            columns[id].0 = Some(column);
         }
         for column in entered.iter().flat_map(|new| &new.columns).filter(|column| column.len > 0) {
-            work[column.id as usize].1 = Some(column);
+            columns[column.id as usize].1 = Some(column);
         }
-        let work: Vec<_> =
-            values.iter_mut().zip(work).filter(|(_, (coming, posted))| coming.is_some() || posted.is_some()).collect();
-        let columns = || {
-            work.into_par_iter().with_max_len(1).try_for_each(|(dictionary, (coming, posted))| {
-                posted.zip(entered).into_iter().for_each(|(column, new)| column.post(dictionary, new));
-                coming.map_or(Ok(()), |column| column.number(dictionary))
-            })
-        };
-        let enter = || numbered.into_iter().for_each(|new| new.enter(table));
-        rayon::join(enter, columns).1
+        let mut tasks: Vec<Task<'_>> = Vec::new();
+        if let Some(new) = numbered {
+            tasks.push(Task::Enter(table, new));
+        }
+        for (dictionary, (coming, posted)) in values.iter_mut().zip(columns) {
+            if coming.is_some() || posted.is_some() {
+                tasks.push(Task::Column { dictionary, coming, posted: posted.zip(entered) });
+            }
+        }
+        // The longest ones first: then the threads end together, more or less.
+        tasks.sort_by_cached_key(|task| std::cmp::Reverse(task.work()));
+        let tasks = Mutex::new(tasks.into_iter());
+        let next = || tasks.lock().next();
+        let work = |_| std::iter::from_fn(next).try_for_each(Task::run);
+        (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).try_for_each(work)
     }
 
     /// A batch that comes alone.

@@ -169,6 +169,7 @@ fn apply_group(
         Some(_) => group.len(),
         None => group.iter().position(|placed| !changes.concern(placed.lane, &placed.run)).unwrap_or(group.len()),
     };
+    let born = changes.born.of(number);
     let many: u64 = group[plain..].iter().map(|placed| u64::from(placed.run.len)).sum();
     let by_series = by_series::is_worth_it(many, data.len());
     for placed in if by_series { &group[..plain] } else { group } {
@@ -190,8 +191,7 @@ fn apply_group(
             continue;
         }
         for (at, entry) in (run.start..).zip(entries.iter()) {
-            let born = changes.born.get(number << 8 | u64::from(entry.low()));
-            if born.is_some_and(|born| (lane_number, at) < born) {
+            if born.get(entry.low()).is_some_and(|born| (lane_number, at) < born) {
                 local.unknown.add(entry.low(), lane.time(entry));
             } else {
                 if let Some(holes) = &mut holes {

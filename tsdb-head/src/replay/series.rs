@@ -36,9 +36,21 @@ pub(super) struct Changes {
 pub(super) struct Born(Vec<(u64, At)>);
 
 impl Born {
-    pub(super) fn get(&self, series: u64) -> Option<At> {
-        let behind = self.0.partition_point(|&(other, _)| other <= series);
-        self.0[..behind].last().filter(|&&(other, _)| other == series).map(|&(_, at)| at)
+    /// Those of one partition.
+    pub(super) fn of(&self, partition: u64) -> BornThere<'_> {
+        let all = &self.0[self.0.partition_point(|&(series, _)| series >> 8 < partition)..];
+        BornThere(&all[..all.partition_point(|&(series, _)| series >> 8 == partition)])
+    }
+}
+
+/// The places of one partition's series.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BornThere<'a>(&'a [(u64, At)]);
+
+impl BornThere<'_> {
+    pub(super) fn get(self, low: u8) -> Option<At> {
+        let behind = self.0.partition_point(|&(series, _)| series as u8 <= low);
+        self.0[..behind].last().filter(|&&(series, _)| series as u8 == low).map(|&(_, at)| at)
     }
 }
 
