@@ -8,8 +8,11 @@ use tsdb_model::{Labels, SeriesRef};
 
 use super::Appender;
 use crate::AppendError;
-use crate::index::{Found, canonical};
+use crate::index::{Found, NewLabels, canonical};
 use crate::partition::{Partition, PartitionCell};
+
+/// So many series are made together: fewer are sooner made one by one.
+const TOGETHER: usize = 16;
 
 impl Appender {
     /// Finds or makes the series and calls `then` with its partition (locked), its row and its ref.
@@ -45,7 +48,8 @@ impl Appender {
             Found::New => {
                 head.last_ref.store(fresh, Ordering::SeqCst);
                 head.unlogged.lock().insert(fresh);
-                self.create(fresh, &labels);
+                self.create(std::iter::once(fresh));
+                self.buffers.push_created(fresh, &labels);
                 fresh
             }
         };
@@ -90,11 +94,42 @@ impl Appender {
             }
         }
         drop(index);
+        self.buffers.ids = ids;
         if !missing.is_empty() {
-            let mut index = head.index.write();
-            let mut found = Vec::with_capacity(missing.len());
-            let mut last = head.last_ref.load(Ordering::SeqCst);
-            for (i, labels) in &missing {
+            self.resolve_missing(&missing, then, refused);
+        }
+    }
+
+    /// Makes or finds the series that were missing.
+    fn resolve_missing(
+        &mut self,
+        missing: &[(usize, Cow<'_, Labels>)],
+        mut then: impl FnMut(&mut Self, usize, u64) -> Option<Result<(), AppendError>>,
+        mut refused: impl FnMut(usize, AppendError),
+    ) {
+        // What can be done without the index is: others wait for it.
+        let mut new = NewLabels::default();
+        let together = missing.len() >= TOGETHER && missing.iter().all(|(_, labels)| new.push(0, labels.pairs()));
+        let head = Arc::clone(&self.head);
+        let mut index = head.index.write();
+        let last = head.last_ref.load(Ordering::SeqCst);
+        let mut found: Vec<(usize, u64, Option<&Labels>)> = Vec::with_capacity(missing.len());
+        if together && last < u64::MAX - missing.len() as u64 {
+            match index.insert_behind(last, &mut new) {
+                Ok(last) => {
+                    head.last_ref.store(last, Ordering::SeqCst);
+                    let got = new.series().iter().zip(new.found());
+                    found.extend(missing.iter().zip(got).map(|((i, labels), (&series, got))| match *got {
+                        Found::New => (*i, series, Some(&**labels)),
+                        Found::Known(known) => (*i, known, None),
+                    }));
+                }
+                Err(full) => missing.iter().for_each(|&(i, _)| refused(i, full.into())),
+            }
+        } else {
+            let mut ids = std::mem::take(&mut self.buffers.ids);
+            let mut last = last;
+            for (i, labels) in missing {
                 let fresh = last.checked_add(1).ok_or(AppendError::NoRefLeft);
                 let got = fresh.and_then(|fresh| Ok((fresh, index.get_or_insert(fresh, labels.pairs(), &mut ids)?)));
                 match got {
@@ -107,35 +142,41 @@ impl Appender {
                 }
             }
             head.last_ref.store(last, Ordering::SeqCst);
-            // Before anybody can find them, also by ref.
-            head.unlogged.lock().extend(found.iter().filter(|(.., new)| new.is_some()).map(|&(_, series, _)| series));
-            for (i, series, new) in found {
-                if let Some(labels) = new {
-                    self.create(series, labels);
-                }
-                match then(self, i, series) {
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => refused(i, error),
-                    None => refused(i, AppendError::UnknownSeries(SeriesRef(series))),
-                }
+            self.buffers.ids = ids;
+        }
+        let made = || found.iter().filter_map(|&(_, series, labels)| Some((series, labels?)));
+        // Before anybody can find them, also by ref.
+        head.unlogged.lock().extend(made().map(|(series, _)| series));
+        self.create(made().map(|(series, _)| series));
+        // They stay, as this appender holds them. Those that somebody else made only do while the index is held.
+        let held = found.iter().any(|(.., labels)| labels.is_none()).then_some(index);
+        made().for_each(|(series, labels)| self.buffers.push_created(series, labels));
+        for &(i, series, _) in &found {
+            match then(self, i, series) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => refused(i, error),
+                None => refused(i, AppendError::UnknownSeries(SeriesRef(series))),
             }
         }
-        self.buffers.ids = ids;
+        drop(held);
     }
 
-    /// Puts a series without samples into its partition; the index is held for writing, and `unlogged` names the series.
-    fn create(&mut self, series: u64, labels: &Labels) {
-        if !self.load_cell(series >> 8) {
-            self.cell = Some(Arc::clone(self.head.directory.write().get_or_insert(series >> 8)));
-        }
-        if let Some(cell) = &self.cell {
+    /// Puts series without samples into their partitions; the index is held for writing, and `unlogged` names the series.
+    fn create(&mut self, series: impl Iterator<Item = u64>) {
+        let mut series = series.peekable();
+        while let Some(number) = series.peek().map(|series| series >> 8) {
+            if !self.load_cell(number) {
+                self.cell = Some(Arc::clone(self.head.directory.write().get_or_insert(number)));
+            }
+            let Some(cell) = &self.cell else { return };
             let mut data = cell.data.lock();
-            let row = data.insert(series as u8);
-            data.mark_unlogged(row, series as u8);
-            // Until this appender has finished, the series is not collected.
-            data.pend(row);
+            while let Some(series) = series.next_if(|series| series >> 8 == number) {
+                let row = data.insert(series as u8);
+                data.mark_unlogged(row, series as u8);
+                // Until this appender has finished, the series is not collected.
+                data.pend(row);
+            }
         }
-        self.buffers.push_created(series, labels);
     }
 
     /// Calls `then` if the series is alive.

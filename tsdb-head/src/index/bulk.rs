@@ -150,7 +150,7 @@ impl Column {
     }
 
     /// Finds or makes the values' numbers.
-    fn number(&mut self, dictionary: &mut Dictionary) -> Result<(), IndexFull> {
+    fn number(&mut self, dictionary: &mut Dictionary, room: Room) -> Result<(), IndexFull> {
         let Self { cells, text, numbers, len, .. } = self;
         numbers.clear();
         numbers.reserve_exact(*len as usize);
@@ -161,7 +161,7 @@ impl Column {
                 let value;
                 (value, rest) = rest.split_at(len as usize);
                 let before = dictionary.len();
-                let id = dictionary.intern_hashed(value, hash, Room::Much).map_err(|_| IndexFull)?;
+                let id = dictionary.intern_hashed(value, hash, room).map_err(|_| IndexFull)?;
                 numbers.push(if dictionary.len() > before { id | FRESH } else { id });
                 numbers.extend(std::iter::repeat_n(id, times as usize - 1));
             }
@@ -360,8 +360,8 @@ impl NewLabels {
         false
     }
 
-    /// Enters the series whose labels nobody has.
-    fn enter(&mut self, table: &mut SeriesTable) {
+    /// Enters the series whose labels nobody has: under their refs, or under those behind `last`, which becomes the last one.
+    fn enter(&mut self, table: &mut SeriesTable, mut last: Option<&mut u64>) {
         let Self { series, columns, runs, places, found, .. } = self;
         let mut block = Block::default();
         found.reserve_exact(series.len());
@@ -376,11 +376,11 @@ impl NewLabels {
             for row in 0..run.rows as usize {
                 block.push(places.iter().map(|&(name, numbers)| (name, numbers[row])));
                 if block.rows.len() == ROWS {
-                    block.enter(series, table, found);
+                    block.enter(series, table, found, last.as_deref_mut());
                 }
             }
         }
-        block.enter(series, table, found);
+        block.enter(series, table, found, last);
     }
 }
 
@@ -415,18 +415,28 @@ impl Block {
     }
 
     /// Enters what was put together, the series behind those that were found before.
-    fn enter(&mut self, series: &[u64], table: &mut SeriesTable, found: &mut Vec<Found>) {
+    fn enter(
+        &mut self,
+        series: &mut [u64],
+        table: &mut SeriesTable,
+        found: &mut Vec<Found>,
+        mut last: Option<&mut u64>,
+    ) {
         table.expect(self.rows.iter().map(|row| row.hash));
         let mut rest = &self.bytes[..];
-        let series = &series[found.len()..];
-        for (row, &series) in self.rows.iter().zip(series) {
+        let series = &mut series[found.len()..];
+        for (row, series) in self.rows.iter().zip(series) {
             let ids;
             (ids, rest) = rest.split_at(row.len as usize);
             // A series with a value that nobody had is new.
             let known = if row.fresh { None } else { table.find(row.hash, ids) };
             found.push(known.map_or(Found::New, Found::Known));
             if known.is_none() {
-                table.enter(series, row.hash, ids);
+                if let Some(last) = &mut last {
+                    **last += 1;
+                    *series = **last;
+                }
+                table.enter(*series, row.hash, ids);
             }
         }
         self.bytes.clear();
@@ -459,13 +469,13 @@ impl Task<'_> {
 
     fn run(self) -> Result<(), IndexFull> {
         match self {
-            Self::Enter(table, new) => new.enter(table),
+            Self::Enter(table, new) => new.enter(table, None),
             Self::Column { dictionary, coming, posted } => {
                 if let Some((column, new)) = posted {
                     column.post(dictionary, new);
                 }
                 if let Some(column) = coming {
-                    column.number(dictionary)?;
+                    column.number(dictionary, Room::Much)?;
                 }
             }
         }
@@ -519,6 +529,21 @@ impl LabelIndex {
         let next = || tasks.lock().next();
         let work = |_| std::iter::from_fn(next).try_for_each(Task::run);
         (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).try_for_each(work)
+    }
+
+    /// Takes a batch that comes alone and is not sealed: what is new in it gets the refs behind `last`, whatever ref it has,
+    /// which must not reach the highest there is. Returns the last one.
+    pub(crate) fn insert_behind(&mut self, mut last: u64, new: &mut NewLabels) -> Result<u64, IndexFull> {
+        new.end_run();
+        for column in new.columns.iter_mut().filter(|column| column.len > 0) {
+            column.id = self.name(&column.name)?;
+            column.number(&mut self.values[column.id as usize], Room::Little)?;
+        }
+        new.enter(&mut self.table, Some(&mut last));
+        for column in new.columns.iter().filter(|column| column.len > 0) {
+            column.post(&mut self.values[column.id as usize], new);
+        }
+        Ok(last)
     }
 
     /// A batch that comes alone.
