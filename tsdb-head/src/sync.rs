@@ -13,7 +13,7 @@ pub(crate) use explored::{Condvar, Mutex, RwLock, atomic};
 #[cfg(feature = "shuttle")]
 mod explored {
     use std::ops::{Deref, DerefMut};
-    use std::sync::LockResult;
+    use std::sync::{LockResult, TryLockError};
     use std::time::{Duration, Instant};
 
     pub(crate) use shuttle::sync::atomic;
@@ -37,6 +37,14 @@ mod explored {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(unpoisoned(self.0.lock())))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(MutexGuard(Some(guard))),
+                Err(TryLockError::Poisoned(poisoned)) => Some(MutexGuard(Some(poisoned.into_inner()))),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
 
         pub(crate) fn into_inner(self) -> T {

@@ -49,10 +49,13 @@ fn many_by_labels_is_one_by_one() {
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let open = |dir: &tempfile::TempDir| Head::open(fs.clone(), dir.path(), HeadOptions::default()).expect("opened").0;
     let [one, many] = [open(&dirs[0]), open(&dirs[1])];
-    let (mut taken, mut refusals, mut known) = (0, std::collections::BTreeMap::new(), 0);
+    let (mut taken, mut refusals, mut known, mut many_new) = (0, std::collections::BTreeMap::new(), 0, 0);
     for commit in 0..300_i64 {
         let count = rng.random_range(0..40);
-        let labels: Vec<Labels> = (0..count).map(|_| labels(&mut rng)).collect();
+        // Now and then all are of series that nobody has, some of them twice.
+        let first = if rng.random_bool(0.2) { 1_000 * (commit as u32 + 1) } else { 0 };
+        let labels: Vec<Labels> = (0..count).map(|_| labels(&mut rng, first)).collect();
+        let before = one.series_count();
         let now = 1_700_000_000_000 + commit * 15_000;
         let mut samples: Vec<Sample> = (0..count)
             .map(|_| {
@@ -80,14 +83,15 @@ fn many_by_labels_is_one_by_one() {
             assert_eq!(each, refused.map_or(Ok(sample.series), Err));
         }
         known += usize::from(one.series_count() == many.series_count());
+        many_new += usize::from(one.series_count() - before >= 16);
         match rng.random_bool(0.8) {
             true => assert_eq!(appender.commit().expect("committed"), other.commit().expect("committed")),
             false => drop((appender, other)),
         }
     }
-    println!("{taken} taken, refused {refusals:?}");
+    println!("{taken} taken, refused {refusals:?}; {many_new} times many new series");
     assert!(taken > 1_000 && refusals.len() > 3 && refusals.values().all(|&n| n > 20), "{taken} {refusals:?}");
-    assert_eq!(known, 300);
+    assert!(known == 300 && many_new > 20, "{known} {many_new}");
     one.close().expect("closed");
     many.close().expect("closed");
     let log = |dir: &tempfile::TempDir| std::fs::read(dir.path().join("wal/00000000")).expect("a segment");
@@ -95,8 +99,8 @@ fn many_by_labels_is_one_by_one() {
 }
 
 /// Few enough that they come again, some of them refused.
-fn labels(rng: &mut SmallRng) -> Labels {
-    let id = rng.random_range(0..150).to_string();
+fn labels(rng: &mut SmallRng, first: u32) -> Labels {
+    let id = (first + rng.random_range(0..150)).to_string();
     let mut pairs = vec![("__name__", "m"), ("id", id.as_str())];
     match rng.random_range(0..20) {
         0 => pairs.clear(),

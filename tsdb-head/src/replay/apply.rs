@@ -67,6 +67,7 @@ impl Replay<'_> {
                 .with_max_len(4)
                 .try_for_each(|group| apply_group(shared, directory, group, &lanes, &changes, writable, &totals))?;
         }
+        totals.unstored.lock().drain(..).try_for_each(|cell| store_chunks(shared, &cell, writable))?;
         self.take_totals(totals);
         self.raise_floors(&changes);
         Ok(())
@@ -124,6 +125,10 @@ struct Totals {
     mint: AtomicI64,
     maxt: AtomicI64,
     highest_unknown: AtomicU64,
+    /// Held by the thread that writes full chunks to their file. Another one leaves its own for later: waiting for four
+    /// megabytes to go to the system is not what it is there for.
+    storing: Mutex<()>,
+    unstored: Mutex<Vec<Arc<PartitionCell>>>,
 }
 
 impl Default for Totals {
@@ -135,6 +140,8 @@ impl Default for Totals {
             mint: AtomicI64::new(i64::MAX),
             maxt: AtomicI64::new(i64::MIN),
             highest_unknown: AtomicU64::new(0),
+            storing: Mutex::new(()),
+            unstored: Mutex::new(Vec::new()),
         }
     }
 }
@@ -216,7 +223,13 @@ fn apply_group(
     let full = !data.finished().is_empty();
     drop(data);
     if full {
+        let Some(_storing) = totals.storing.try_lock() else {
+            totals.unstored.lock().push(Arc::clone(cell));
+            return Ok(());
+        };
         store_chunks(shared, cell, writable)?;
+        let next = || totals.unstored.lock().pop();
+        std::iter::from_fn(next).try_for_each(|cell| store_chunks(shared, &cell, writable))?;
     }
     Ok(())
 }
