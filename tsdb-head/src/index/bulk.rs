@@ -301,8 +301,12 @@ impl NewLabels {
         self.refs.extend(self.by_ref.iter().map(|&row| self.series[row as usize]));
     }
 
-    /// Forgets all series, and keeps the room that they took.
+    /// Forgets all series, and keeps the room that they took, unless it is for very many names.
     pub(crate) fn clear(&mut self) {
+        if self.columns.len() > MOST_NAMES / 8 {
+            *self = Self::default();
+            return;
+        }
         self.series.clear();
         self.refs.clear();
         self.by_ref.clear();
@@ -319,7 +323,7 @@ impl NewLabels {
 
     /// Bytes that it takes, more or less, but for text.
     pub(crate) fn bytes(&self) -> usize {
-        self.series.len() * 64 + self.labels * 24
+        self.series.len() * 64 + self.labels * 40 + self.columns.len() * 400
     }
 
     /// How many have the names of the series before them.
