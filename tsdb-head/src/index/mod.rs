@@ -7,6 +7,7 @@
 mod bulk;
 mod dictionary;
 mod matcher;
+mod new_labels;
 mod page;
 mod postings;
 mod rank;
@@ -20,9 +21,9 @@ use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
 use tsdb_model::varint;
 
 use crate::stats::IndexBytes;
-pub(crate) use bulk::NewLabels;
 use dictionary::Dictionary;
 pub use matcher::{MatchOp, Matcher};
+pub(crate) use new_labels::NewLabels;
 pub(crate) use rank::Rank;
 use table::SeriesTable;
 

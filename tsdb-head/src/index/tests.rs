@@ -116,16 +116,18 @@ fn canonical_labels() {
     assert_eq!(canonical(&set).unwrap().iter().collect::<Vec<_>>(), [(&b"a"[..], &b"1"[..])]);
 }
 
+/// Series taken apart, and packed as they were.
+type Batch<'a> = (NewLabels, &'a [(u64, Vec<u8>)]);
+
 /// Has batches go through all stages, as many beside each other as there can be, and compares with what one index says of the
 /// same series one by one.
 fn many_entered(
     bulk: &mut LabelIndex,
-    batches: &mut Vec<(NewLabels, &[(u64, Vec<u8>)])>,
+    batches: &mut Vec<Batch<'_>>,
     single: &mut LabelIndex,
     results: &mut Vec<(u64, Found)>,
 ) {
-    type Batch<'a> = Option<(NewLabels, &'a [(u64, Vec<u8>)])>;
-    let (mut numbered, mut entered): (Batch<'_>, Batch<'_>) = (None, None);
+    let (mut numbered, mut entered): (Option<Batch<'_>>, Option<Batch<'_>>) = (None, None);
     let mut coming = batches.drain(..);
     let mut ids = Vec::new();
     loop {

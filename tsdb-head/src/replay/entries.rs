@@ -1,4 +1,4 @@
-//! Samples on their way from a record to a partition, and which of them need not go there.
+//! Samples on their way from a record to a partition.
 //!
 //! ```text
 //! values := per sample 8 bytes: the value's bits, or the number of what is wide
@@ -9,6 +9,7 @@
 //! A round goes from the caches of the threads that decode it to those that apply it, or through memory: ten bytes for a
 //! sample go there sooner than sixteen, and a round of the same size holds more samples of each series.
 
+use super::floors::Floors;
 use crate::partition::NO_TIME;
 
 /// A sample on its way to its partition.
@@ -462,40 +463,4 @@ fn entry(value: u64, mark: u16, times: &[u64]) -> Entry {
     // What is wide has a number that no time has.
     let time = times.get(usize::from(mark >> 8)).copied().unwrap_or(WIDE);
     Entry { value, meta: time | low }
-}
-
-/// Up to which times the chunk files hold everything the log says, by partition: samples up to there are dropped as they
-/// are decoded. It changes between rounds only.
-#[derive(Debug, Default)]
-pub(super) struct Floors {
-    by_partition: Vec<i64>,
-}
-
-impl Floors {
-    /// Partitions beyond this number have none: a foreign log may use any.
-    const MOST: u64 = 1 << 18;
-
-    /// Nothing is to be dropped up to [`NO_TIME`].
-    #[inline]
-    pub(super) fn of(&self, partition: u64) -> i64 {
-        self.by_partition.get(partition.min(Self::MOST) as usize).copied().unwrap_or(NO_TIME)
-    }
-
-    pub(super) fn set(&mut self, partition: u64, floor: i64) {
-        if floor == NO_TIME || partition >= Self::MOST {
-            return;
-        }
-        let at = partition as usize;
-        if at >= self.by_partition.len() {
-            self.by_partition.resize(at + 1, NO_TIME);
-        }
-        self.by_partition[at] = floor;
-    }
-
-    /// Forgets all of them. Returns whether there were any.
-    pub(super) fn clear(&mut self) -> bool {
-        let any = !self.by_partition.is_empty();
-        self.by_partition.clear();
-        any
-    }
 }

@@ -19,7 +19,8 @@ use wal_format::{
     Sample, SampleBatch, Series, SeriesBatch, TombstoneBatch,
 };
 
-use super::entries::{self, ENTRY_BYTES, Entries, Entry, Floors};
+use super::entries::{self, ENTRY_BYTES, Entries, Entry};
+use super::floors::Floors;
 use super::read::BLOCK;
 use super::report::Counts;
 use crate::index::NewLabels;
@@ -75,7 +76,7 @@ impl Together {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) entries: Entries,
     pub(super) wide: Vec<Wide>,
@@ -90,24 +91,6 @@ pub(super) struct Lane {
     pub(super) expiries: HashMap<u64, i64>,
     histogram: Histogram,
     float_histogram: FloatHistogram,
-}
-
-impl Default for Lane {
-    fn default() -> Self {
-        Self {
-            entries: Entries::default(),
-            wide: Vec::new(),
-            wide_bytes: 0,
-            series: Vec::new(),
-            events: Vec::new(),
-            together: Together::default(),
-            counts: Counts::default(),
-            highest_ref: 0,
-            expiries: HashMap::new(),
-            histogram: Histogram::default(),
-            float_histogram: FloatHistogram::default(),
-        }
-    }
 }
 
 impl Lane {

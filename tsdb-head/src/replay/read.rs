@@ -8,7 +8,8 @@ use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
 use super::Replay;
-use super::entries::{ENTRY_BYTES, Floors};
+use super::entries::ENTRY_BYTES;
+use super::floors::Floors;
 use super::lane::{Decoder, LANE_BYTES, Lane};
 use super::report::ReplayDamage;
 use crate::HeadError;
