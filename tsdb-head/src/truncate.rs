@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
+use rayon::prelude::*;
 use tsdb_model::{Labels, SeriesRef};
 use wal_checkpoint::{
     LiveWriter, Options as CheckpointOptions, Source, StartTimestamps, checkpoint, segments_to_checkpoint,
@@ -16,6 +17,7 @@ use wal_format::Series;
 use wal_segment::layout;
 
 use crate::head::{Head, Shared};
+use crate::partition::PartitionCell;
 use crate::{DamagePolicy, HeadError, data_dir};
 
 /// What a log's truncation has to know of.
@@ -131,17 +133,32 @@ impl Shared {
 
     /// Drops chunks that end before `mint` and series that have none then.
     pub(crate) fn collect_garbage(&self, mint: i64) -> Collected {
-        let mut collected = Collected { chunks: 0, series: 0, mint: i64::MAX, first_file: u32::MAX };
         let cells = self.directory.read().all();
-        let mut empty = Vec::new();
-        for cell in &cells {
-            let mut data = cell.data.lock();
-            let kept = data.drop_chunks_before(mint);
-            collected.chunks += kept.dropped;
-            collected.mint = collected.mint.min(kept.mint);
-            collected.first_file = collected.first_file.min(kept.first_file);
-            empty.extend(data.empty_series().map(|low| cell.number << 8 | u64::from(low)));
-        }
+        let drop_old = |cells: &[Arc<PartitionCell>]| {
+            let mut collected = Collected { chunks: 0, series: 0, mint: i64::MAX, first_file: u32::MAX };
+            let mut empty = Vec::new();
+            for cell in cells {
+                let mut data = cell.data.lock();
+                let kept = data.drop_chunks_before(mint);
+                collected.chunks += kept.dropped;
+                collected.mint = collected.mint.min(kept.mint);
+                collected.first_file = collected.first_file.min(kept.first_file);
+                empty.extend(data.empty_series().map(|low| cell.number << 8 | u64::from(low)));
+            }
+            (collected, empty)
+        };
+        // A replay has threads for it.
+        let (mut collected, empty) = match rayon::current_thread_index() {
+            None => drop_old(&cells),
+            Some(_) => cells.par_chunks(16).map(drop_old).reduce(
+                || drop_old(&[]),
+                |(a, mut empty), (b, more)| {
+                    empty.extend(more);
+                    let (mint, first_file) = (a.mint.min(b.mint), a.first_file.min(b.first_file));
+                    (Collected { chunks: a.chunks + b.chunks, series: 0, mint, first_file }, empty)
+                },
+            ),
+        };
         if collected.mint == i64::MAX {
             collected.mint = mint;
         }

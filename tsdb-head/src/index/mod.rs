@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 
 use hashbrown::HashTable;
+use rayon::prelude::*;
 use tsdb_model::labels::{LabelPairs, Labels, LabelsBuilder};
 use tsdb_model::varint;
 
@@ -193,7 +194,11 @@ impl LabelIndex {
     /// more slowly.
     pub(crate) fn settle(&mut self) {
         self.names.settle();
-        self.values.iter_mut().for_each(Dictionary::settle);
+        if rayon::current_thread_index().is_none() {
+            self.values.iter_mut().for_each(Dictionary::settle);
+        } else {
+            self.values.par_iter_mut().with_max_len(1).for_each(Dictionary::settle);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use head_chunks::files::{ChunkFiles, FilesError, OpenReport};
+use rayon::prelude::*;
 use tsdb_vfs::Fs;
 
+use super::Threads;
 use super::nameless::NamelessRefs;
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
@@ -32,8 +34,17 @@ pub(super) fn open_read_only(fs: &Fs, dir: &Path) -> Result<(ChunkFiles, OpenRep
     Ok(ChunkFiles::open_read_only(fs.clone(), dir)?)
 }
 
+/// So many chunks are sorted by several threads.
+const MANY: usize = 1 << 13;
+
 impl ChunksOnDisk {
-    pub(super) fn scan(shared: &Shared, opened: &OpenReport, report: &mut ReplayReport) -> Result<Self, HeadError> {
+    /// `threads` gives the replay's, for many of them.
+    pub(super) fn scan(
+        shared: &Shared,
+        opened: &OpenReport,
+        report: &mut ReplayReport,
+        threads: &mut Threads,
+    ) -> Result<Self, HeadError> {
         let mut found = Self::default();
         let min_valid = shared.time.min_valid();
         let counts = &mut report.chunk_files;
@@ -62,7 +73,12 @@ impl ChunksOnDisk {
         counts.chunks = scanned.chunks;
         counts.bytes = scanned.chunk_bytes;
         // A series' chunks in the order in which they were written.
-        found.chunks.sort_unstable_by_key(|&(series, mapped)| (series, mapped.chunk));
+        let order = |&(series, mapped): &(u64, Mapped)| (series, mapped.chunk);
+        if found.chunks.len() < MANY {
+            found.chunks.sort_unstable_by_key(order);
+        } else {
+            threads.install(&shared.dir, || found.chunks.par_sort_unstable_by_key(order))?;
+        }
         for damage in opened.damages.iter().chain(&scanned.damages) {
             report.damage.push(ReplayDamage::new(None, damage.to_string()));
         }

@@ -54,8 +54,30 @@ struct Replay<'a> {
     last_segment: u64,
     ids: Vec<u8>,
     workers: Vec<Worker>,
-    /// Threads that have begun stay: the system puts new ones on the same processor at first, and for a while.
+    threads: Threads,
+}
+
+/// The replay's threads, once they are wanted. Then they stay: the system puts new ones on the same processor at first, and for
+/// a while.
+struct Threads {
+    count: usize,
     pool: Option<rayon::ThreadPool>,
+}
+
+impl Threads {
+    /// Has one of them do something, with the help of the others. `path` is what they are wanted for.
+    fn install<T: Send>(&mut self, path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, HeadError> {
+        let pool = match self.pool.take() {
+            Some(pool) => pool,
+            None => rayon::ThreadPoolBuilder::new()
+                .num_threads(self.count)
+                .build()
+                .map_err(|error| HeadError::Io { path: path.to_owned(), source: std::io::Error::other(error) })?,
+        };
+        let done = pool.install(work);
+        self.pool = Some(pool);
+        Ok(done)
+    }
 }
 
 /// How often a read-only open starts over when the log changes under it.
@@ -180,7 +202,8 @@ fn replay_all<O: FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>>(
         ChunkFiles::open(fs.clone(), &chunks_dir, ChunkFileOptions::default())?
     };
     let shared = Shared::new(fs.clone(), dir, options.clone(), min_valid_time.unwrap_or(i64::MIN), None, files);
-    let chunks = ChunksOnDisk::scan(&shared, &found, &mut report)?;
+    let mut threads = Threads { count: options.threads(), pool: None };
+    let chunks = ChunksOnDisk::scan(&shared, &found, &mut report, &mut threads)?;
     let opened = open();
     report.chunk_files_time = started.elapsed();
     let mut replay = Replay {
@@ -196,7 +219,7 @@ fn replay_all<O: FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>>(
         last_segment: 0,
         ids: Vec::new(),
         workers: Vec::new(),
-        pool: None,
+        threads,
     };
     if let Some(ahead) = &ahead {
         replay.log_ahead(ahead)?;
@@ -294,10 +317,18 @@ impl Replay<'_> {
         self.shared.log_state.lock().aliases = std::mem::take(&mut self.aliases);
         self.shared.reserve_ref(self.chunks.highest_ref);
         self.shared.time.clamp_to_valid();
-        let collected = self.shared.collect_garbage(self.shared.time.min());
+        let shared = self.shared;
+        let settle = || {
+            let collected = shared.collect_garbage(shared.time.min());
+            // What a replay wants of memory for a while, a head does not want for hours.
+            shared.index.write().settle();
+            collected
+        };
+        let collected = match self.threads.pool {
+            Some(_) => self.threads.install(&shared.dir, settle)?,
+            None => settle(),
+        };
         self.report.empty_series = collected.series as u64;
-        // What a replay wants of memory for a while, a head does not want for hours.
-        self.shared.index.write().settle();
         self.shared.chunks.trim();
         Ok(())
     }

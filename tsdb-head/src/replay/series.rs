@@ -192,16 +192,16 @@ impl Replay<'_> {
             return;
         }
         let (shared, chunks) = (self.shared, &self.chunks);
+        born.sort_by_key(|&(series, _)| series);
         changes.born.0.extend_from_slice(born);
-        born.sort_by_key(|&(series, _)| series >> 8);
         let mut groups: Vec<Group<'_>> = Vec::new();
         {
             let mut directory = shared.directory.write();
             for group in born.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8) {
                 let number = group[0].0 >> 8;
                 groups.push((Arc::clone(directory.get_or_insert(number)), group));
-                // In the log's order within a group.
-                changes.latest.insert(number, group[group.len() - 1].1);
+                let latest = group.iter().map(|&(_, at)| at).max().unwrap_or_default();
+                changes.latest.entry(number).and_modify(|before| *before = latest.max(*before)).or_insert(latest);
             }
         }
         let refused = groups.par_iter().map(|(cell, group)| {
