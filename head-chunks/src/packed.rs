@@ -407,11 +407,20 @@ impl PackedState {
             self.state.assemble(pieces, out);
             return;
         };
-        let mut bytes = Vec::new();
-        self.state.bits.assemble(pieces, &[], &mut bytes);
+        // Nearly all chunks are that small, and then nothing has to be allocated.
+        let (mut few, mut many) = ([0; 1 << 10], Vec::new());
+        let len = self.byte_len();
+        let bytes = match few.get_mut(..len) {
+            Some(few) => few,
+            None => {
+                many.resize(len, 0);
+                &mut many[..]
+            }
+        };
+        self.state.bits.copy_to(pieces, bytes);
         let start = out.len();
         let mut state = AppendState::new();
-        let mut unpack = self.unpack(&bytes);
+        let mut unpack = self.unpack(bytes);
         let (mut times, mut values) = ([0; AT_ONCE], [0.0; AT_ONCE]);
         loop {
             let n = unpack.fill(&mut times, &mut values, exponent);

@@ -21,9 +21,9 @@ pub(super) const BLOCK: u64 = 1 << 18;
 const FEW_BLOCKS: usize = 2;
 /// At most.
 const MANY_BLOCKS: usize = 64;
-/// What a round's lanes are to hold, per series of the head: five or six samples of each. They are applied together, for two
+/// What a round's lanes are to hold, per series of the head: five samples of each. They are applied together, for two
 /// thirds of what they take one by one.
-const ROUND_BYTES: usize = 11 * ENTRY_BYTES / 2;
+const ROUND_BYTES: usize = 21 * ENTRY_BYTES / 4;
 /// And at most so much: series that have gone are counted, too.
 const MOST_ROUND_BYTES: usize = 16 << 20;
 /// At least so much, which is little for any head.
