@@ -80,6 +80,9 @@ impl Threads {
     }
 }
 
+/// So many series are looked through by several threads when all is read.
+const MANY_SERIES: usize = 1 << 13;
+
 /// How often a read-only open starts over when the log changes under it.
 const ATTEMPTS: usize = 8;
 
@@ -324,10 +327,8 @@ impl Replay<'_> {
             shared.index.write().settle();
             collected
         };
-        let collected = match self.threads.pool {
-            Some(_) => self.threads.install(&shared.dir, settle)?,
-            None => settle(),
-        };
+        let many = shared.index.read().len() >= MANY_SERIES;
+        let collected = if many { self.threads.install(&shared.dir, settle)? } else { settle() };
         self.report.empty_series = collected.series as u64;
         self.shared.chunks.trim();
         Ok(())
