@@ -120,7 +120,7 @@ impl Shared {
             return Ok(());
         }
         self.isolation.wait_until_quiet(oldest, mint, None);
-        let collected = self.collect_garbage(mint);
+        let collected = self.collect_garbage(mint, false);
         done.chunks = collected.chunks;
         done.series = collected.series;
         if collected.mint > mint {
@@ -131,8 +131,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Drops chunks that end before `mint` and series that have none then.
-    pub(crate) fn collect_garbage(&self, mint: i64) -> Collected {
+    /// Drops chunks that end before `mint` and series that have none then. `parallel` is for a thread of a pool of ours: one of
+    /// somebody else's may, while it waits, take up work that wants what its caller holds.
+    pub(crate) fn collect_garbage(&self, mint: i64, parallel: bool) -> Collected {
         let cells = self.directory.read().all();
         let drop_old = |cells: &[Arc<PartitionCell>]| {
             let mut collected = Collected { chunks: 0, series: 0, mint: i64::MAX, first_file: u32::MAX };
@@ -147,17 +148,17 @@ impl Shared {
             }
             (collected, empty)
         };
-        // A replay has threads for it.
-        let (mut collected, empty) = match rayon::current_thread_index() {
-            None => drop_old(&cells),
-            Some(_) => cells.par_chunks(16).map(drop_old).reduce(
+        let (mut collected, empty) = if parallel {
+            cells.par_chunks(16).map(drop_old).reduce(
                 || drop_old(&[]),
                 |(a, mut empty), (b, more)| {
                     empty.extend(more);
                     let (mint, first_file) = (a.mint.min(b.mint), a.first_file.min(b.first_file));
                     (Collected { chunks: a.chunks + b.chunks, series: 0, mint, first_file }, empty)
                 },
-            ),
+            )
+        } else {
+            drop_old(&cells)
         };
         if collected.mint == i64::MAX {
             collected.mint = mint;

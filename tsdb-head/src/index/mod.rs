@@ -191,13 +191,13 @@ impl LabelIndex {
     }
 
     /// Gives back most of the memory that waits for more series: a replay has brought all that there are, and new ones come
-    /// more slowly.
-    pub(crate) fn settle(&mut self) {
+    /// more slowly. `parallel` is for a thread of a pool of ours.
+    pub(crate) fn settle(&mut self, parallel: bool) {
         self.names.settle();
-        if rayon::current_thread_index().is_none() {
-            self.values.iter_mut().for_each(Dictionary::settle);
-        } else {
+        if parallel {
             self.values.par_iter_mut().with_max_len(1).for_each(Dictionary::settle);
+        } else {
+            self.values.iter_mut().for_each(Dictionary::settle);
         }
     }
 

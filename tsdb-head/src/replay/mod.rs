@@ -59,6 +59,7 @@ struct Replay<'a> {
 
 /// The replay's threads, once they are wanted. Then they stay: the system puts new ones on the same processor at first, and for
 /// a while.
+#[derive(Default)]
 struct Threads {
     count: usize,
     pool: Option<rayon::ThreadPool>,
@@ -321,14 +322,14 @@ impl Replay<'_> {
         self.shared.reserve_ref(self.chunks.highest_ref);
         self.shared.time.clamp_to_valid();
         let shared = self.shared;
-        let settle = || {
-            let collected = shared.collect_garbage(shared.time.min());
+        let settle = |parallel| {
+            let collected = shared.collect_garbage(shared.time.min(), parallel);
             // What a replay wants of memory for a while, a head does not want for hours.
-            shared.index.write().settle();
+            shared.index.write().settle(parallel);
             collected
         };
         let many = shared.index.read().len() >= MANY_SERIES;
-        let collected = if many { self.threads.install(&shared.dir, settle)? } else { settle() };
+        let collected = if many { self.threads.install(&shared.dir, || settle(true))? } else { settle(false) };
         self.report.empty_series = collected.series as u64;
         self.shared.chunks.trim();
         Ok(())

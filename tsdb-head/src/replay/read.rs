@@ -7,11 +7,11 @@ use tsdb_vfs::Fs;
 use wal_segment::parallel::{BlockEnd, BlockReader, BlockRef, Seams, blocks};
 use wal_segment::{Damage, FrameFault, Item, Ledger, Location, LogReader, ReadError, SalvageReader, SegmentRef};
 
+use super::Replay;
 use super::entries::ENTRY_BYTES;
 use super::floors::Floors;
 use super::lane::{Decoder, LANE_BYTES, Lane};
 use super::report::ReplayDamage;
-use super::{Replay, Threads};
 use crate::HeadError;
 use crate::sync::Mutex;
 
@@ -132,7 +132,7 @@ impl Replay<'_> {
     /// What `ledger` says was durable of them and is not there as it was is reported.
     pub(super) fn read(&mut self, segments: &[SegmentRef], ledger: &Ledger, live: bool) -> Result<(), HeadError> {
         let Some(last) = segments.last() else { return Ok(()) };
-        let mut threads = std::mem::replace(&mut self.threads, Threads { count: 0, pool: None });
+        let mut threads = std::mem::take(&mut self.threads);
         let count = threads.count;
         let read = threads.install(&last.path, || self.rounds(segments, ledger, count, live));
         self.threads = threads;

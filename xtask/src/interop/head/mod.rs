@@ -38,7 +38,7 @@ const STEPS: usize = 220;
 const FLUSHED: &str =
     "of more than 4 MiB of chunks a killed process leaves those written first, and threads write them as they come";
 
-const MARKER: &str = "a staleness marker has its type from the sample before it, which one log has lost to a truncation and the other one has not";
+const MARKER: &str = "a staleness marker has the type of the sample before it, which only one log still has";
 
 const REQUIRED: [&str; 41] = [
     "accepted",
