@@ -31,9 +31,12 @@ use crate::xor::{AppendState, MAX_BYTES_BEFORE_APPEND, dod_field};
 
 mod bulk;
 mod decimal;
+mod lanes;
+mod together;
 mod unpack;
 
 use decimal::{POWERS, integer, known_integer, value};
+pub use together::Assembler;
 use unpack::{AT_ONCE, Unpack};
 
 const TIME_BITS: u32 = 48;
@@ -418,6 +421,19 @@ impl PackedState {
             }
         };
         self.state.bits.copy_to(pieces, bytes);
+        self.assemble_packed(bytes, exponent, out);
+    }
+
+    /// Appends the chunk's own bytes to `out`, those of the pieces included: what an [`Assembler`] takes.
+    pub fn gather<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        if self.form() == 0 {
+            self.state.assemble(pieces, out);
+        } else {
+            self.state.bits.assemble(pieces, &[], out);
+        }
+    }
+
+    fn assemble_packed(&self, bytes: &[u8], exponent: u8, out: &mut Vec<u8>) {
         let start = out.len();
         let mut state = AppendState::new();
         let mut unpack = self.unpack(bytes);
@@ -432,9 +448,7 @@ impl PackedState {
             // It counted them before.
             debug_assert!(fits);
         }
-        let (tail, len) = state.tail();
-        out.extend_from_slice(&tail[..len]);
-        out[start..start + 2].copy_from_slice(&state.num_samples().to_be_bytes());
+        state.close(start, out);
     }
 }
 

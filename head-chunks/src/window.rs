@@ -136,6 +136,14 @@ impl Window {
         u64::MAX.wrapping_shr(leading) & u64::MAX.wrapping_shl(trailing)
     }
 
+    /// The zeros behind it, the bits in it, and a mask of all others: for [`Window::NONE`] of all there are.
+    pub(crate) fn as_masks(self) -> [u64; 3] {
+        if self == Self::NONE {
+            return [0, 0, u64::MAX];
+        }
+        [self.trailing().into(), (64 - self.shift()).into(), !self.inside()]
+    }
+
     /// The window of a difference that is not 0.
     #[inline(always)]
     fn of(xor: u64) -> Self {

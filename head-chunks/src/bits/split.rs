@@ -118,7 +118,7 @@ impl<B> SplitBits<B> {
 
     /// The first word of the open piece if that is full, the open word, and how many bits are in that.
     #[inline(always)]
-    pub(super) fn end(&self) -> (Option<u64>, u64, u32) {
+    pub(crate) fn end(&self) -> (Option<u64>, u64, u32) {
         ((self.total & WORD_BITS != 0).then_some(self.first), self.open, self.total % WORD_BITS)
     }
 

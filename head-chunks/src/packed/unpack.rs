@@ -15,13 +15,13 @@ pub(super) const AT_ONCE: usize = 128;
 /// Times and integers of a packed chunk: bytes that [`PackedState`](super::PackedState) wrote, so nothing of them is doubted.
 #[derive(Clone, Copy)]
 pub(super) struct Unpack<'a> {
-    bits: BitReader<'a>,
-    left: u16,
-    first: bool,
-    t: i64,
-    delta: i64,
-    k: i64,
-    width: u32,
+    pub(super) bits: BitReader<'a>,
+    pub(super) left: u16,
+    pub(super) first: bool,
+    pub(super) t: i64,
+    pub(super) delta: i64,
+    pub(super) k: i64,
+    pub(super) width: u32,
 }
 
 impl<'a> Unpack<'a> {

@@ -31,6 +31,16 @@ impl AppendState {
         Ok(())
     }
 
+    /// Appends what is in no piece to a chunk of which `out` has all pieces from `start` on, and puts the number of samples
+    /// at their front.
+    pub(crate) fn close(&self, start: usize, out: &mut Vec<u8>) {
+        let (tail, len) = self.tail();
+        out.extend_from_slice(&tail[..len]);
+        if let Some(header) = out[start..].first_chunk_mut() {
+            *header = self.header();
+        }
+    }
+
     /// Appends samples up to one that is not as nearly all are, which it returns.
     #[inline(always)]
     fn append_run(&mut self, samples: &mut impl Iterator<Item = (i64, f64)>, out: &mut Vec<u8>) -> Option<(i64, f64)> {

@@ -1,0 +1,179 @@
+//! Many packed chunks at once, as XOR.
+
+use super::lanes::{LANES, Lanes, MOST_BITS, PACKED, STEPS, are_wide};
+use super::{Meta, PackedState};
+
+/// So few chunks are made one by one: side by side, eight take as long as any number of them.
+const FEW: usize = 4;
+
+/// Makes XOR chunks of packed ones, several side by side where the machine has registers for that: the chunks of a scrape
+/// fill together. An owner keeps it for the next time, as it is 60 KiB large.
+///
+/// ```
+/// use head_chunks::packed::{Assembler, PackedState};
+/// use head_chunks::xor::XorIter;
+/// let mut chunks = Vec::new();
+/// for slope in 0..20 {
+///     let (mut state, mut pieces, mut bytes) = (PackedState::new(), Vec::new(), Vec::new());
+///     for i in 0..120 {
+///         state.append(i * 15_000, (slope * i) as f64, &mut |piece| pieces.push(piece)).expect("integers");
+///     }
+///     state.gather(pieces.iter().map(|piece| &piece[..]), &mut bytes);
+///     chunks.push((state, bytes));
+/// }
+/// let mut last = [0.0; 20];
+/// Assembler::default().assemble(chunks.iter().map(|(state, bytes)| (*state, &bytes[..])), |n, xor| {
+///     last[n] = XorIter::new(xor).expect("a chunk").last().expect("samples").expect("sound").1;
+/// });
+/// assert_eq!((last[0], last[19]), (0.0, 19.0 * 119.0));
+/// ```
+#[derive(Debug, Default)]
+pub struct Assembler {
+    lanes: Option<Box<Lanes>>,
+    /// A chunk that is made alone.
+    alone: Vec<u8>,
+}
+
+impl Assembler {
+    /// Hands each chunk's exact XOR bytes to `done`, with its number among `chunks`, in any order. A chunk comes with all its
+    /// bytes, as [gathered](PackedState::gather).
+    pub fn assemble<'a>(
+        &mut self,
+        chunks: impl IntoIterator<Item = (PackedState, &'a [u8])>,
+        mut done: impl FnMut(usize, &[u8]),
+    ) {
+        let wide = are_wide();
+        self.assemble_as(wide, chunks, &mut done);
+    }
+
+    fn assemble_as<'a>(
+        &mut self,
+        wide: bool,
+        chunks: impl IntoIterator<Item = (PackedState, &'a [u8])>,
+        done: &mut impl FnMut(usize, &[u8]),
+    ) {
+        let mut group = [(0, PackedState::new(), &[][..]); LANES];
+        let mut used = 0;
+        for (number, (state, bytes)) in chunks.into_iter().enumerate() {
+            if state.form() == 0 {
+                done(number, bytes);
+            } else if wide && state.fits_a_lane() {
+                group[used] = (number, state, bytes);
+                used += 1;
+                if used == LANES {
+                    self.make_group(&group, done);
+                    used = 0;
+                }
+            } else {
+                self.make_alone(number, state, bytes, done);
+            }
+        }
+        self.make_group(&group[..used], done);
+    }
+
+    fn make_group(&mut self, group: &[(usize, PackedState, &[u8])], done: &mut impl FnMut(usize, &[u8])) {
+        let mut odd = [true; LANES];
+        if group.len() >= FEW {
+            let lanes = self.lanes.get_or_insert_with(Lanes::new);
+            for (lane, (_, state, bytes)) in group.iter().enumerate() {
+                lanes.set(lane, state.num_samples(), state.form() - 1, bytes);
+            }
+            lanes.make(group.len(), |lane, bytes| {
+                odd[lane] = false;
+                done(group[lane].0, bytes);
+            });
+        }
+        for &(number, state, bytes) in group.iter().zip(odd).filter(|(_, odd)| *odd).map(|(one, _)| one) {
+            self.make_alone(number, state, bytes, done);
+        }
+    }
+
+    fn make_alone(&mut self, number: usize, state: PackedState, bytes: &[u8], done: &mut impl FnMut(usize, &[u8])) {
+        self.alone.clear();
+        state.assemble_packed(bytes, state.form() - 1, &mut self.alone);
+        done(number, &self.alone);
+    }
+}
+
+impl PackedState {
+    /// Whether [`Lanes`] have room for the packed chunk.
+    fn fits_a_lane(&self) -> bool {
+        (2..=STEPS).contains(&self.num_samples().into())
+            && self.byte_len() <= PACKED
+            && Meta(self.state.delta).xor_bits() <= MOST_BITS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::next;
+    use super::*;
+    use crate::packed::Misfit;
+    use crate::xor::XorAppender;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    #[test]
+    fn side_by_side_as_alone() {
+        let seed = 15;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut assembler = Assembler::default();
+        let (mut lanes, mut alone, mut odd, mut few, mut lengths, mut bits) = (0, 0, 0, 0, 0, 0);
+        for _ in 0..1_500 {
+            let like_each_other = rng.random_bool(0.7);
+            let (usual_kind, usual_len) = (rng.random_range(0..7), rng.random_range(1..260));
+            let mut chunks = Vec::new();
+            let mut times = Vec::new();
+            for _ in 0..rng.random_range(1..20) {
+                let kind = if like_each_other { usual_kind } else { rng.random_range(0..7) };
+                let len = if like_each_other { usual_len } else { rng.random_range(1..260) };
+                let jitter = [0, 0, 3, 9_000, 40_000][rng.random_range(0..5)];
+                let (mut state, mut pieces, mut model) = (PackedState::new(), Vec::new(), XorAppender::new());
+                let mut t = rng.random_range(-(1_i64 << 40)..1 << 41);
+                let mut v = f64::from(rng.random_range(0..1_000_000_u32));
+                let (mut before, mut long_dod) = ([t, t], false);
+                for n in 0..len {
+                    t += 15_000 + rng.random_range(-jitter..=jitter) / 2;
+                    v = next(&mut rng, kind, v);
+                    while state.append(t, v, &mut |piece| pieces.extend_from_slice(&piece)) == Err(Misfit::Form) {
+                        let mut fresh = Vec::new();
+                        state = state.repack([&pieces[..]], t, v, &mut |piece| fresh.extend_from_slice(&piece));
+                        pieces = fresh;
+                    }
+                    model.append(t, v).unwrap();
+                    long_dod |= n > 1 && !(-8_191..=8_192).contains(&(t - 2 * before[1] + before[0]));
+                    before = [before[1], t];
+                }
+                if state.form() > 0 && state.fits_a_lane() {
+                    lanes += 1;
+                    odd += u32::from(long_dod);
+                    bits += u32::from(Meta(state.state.delta).xor_bits() > 8_192);
+                    times.push(len);
+                } else {
+                    alone += 1;
+                }
+                let mut bytes = Vec::new();
+                state.gather([&pieces[..]], &mut bytes);
+                chunks.push((state, bytes, model.to_bytes()));
+            }
+            few += u32::from((1..FEW).contains(&(times.len() % LANES)));
+            times.dedup();
+            lengths += u32::from(times.len() > 1);
+            let mut got = vec![Vec::new(); chunks.len()];
+            let given = chunks.iter().map(|(state, bytes, _)| (*state, &bytes[..]));
+            // Without such registers too: it is the same code.
+            assembler.assemble_as(true, given, &mut |n, bytes| {
+                assert!(got[n].is_empty());
+                got[n] = bytes.to_vec();
+            });
+            for (n, ((state, _, want), got)) in chunks.iter().zip(&got).enumerate() {
+                assert!(got == want, "seed {seed}: chunk {n} of {}, {state:?}: {got:?}, not {want:?}", chunks.len());
+            }
+        }
+        println!(
+            "seed {seed}, 512 bits {}: {lanes} in lanes, {alone} not, {odd} odd, {bits} over a kibibyte, {few} times few, {lengths} times \
+             of different lengths",
+            are_wide()
+        );
+        assert!(lanes > 5_000 && alone > 1_000 && odd > 500 && few > 100 && lengths > 200 && bits > 500);
+    }
+}
