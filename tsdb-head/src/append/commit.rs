@@ -131,7 +131,7 @@ impl Appender {
         let isolated = self.head.options.isolation;
         let mut data = cell.data.lock();
         data.tx.forget_below(open.ticket.watermark);
-        let before = data.finished().len();
+        let before = data.num_finished();
         work(&self.head, isolated, &mut data);
         data.tx.end_run(open.ticket.id);
         let bytes: usize = data.finished()[before..].iter().map(|done| done.bytes.len()).sum();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use head_chunks::Encoding;
-use head_chunks::packed::{Misfit, PackedState};
+use head_chunks::packed::{Assembler, Misfit, PackedState};
 
 use super::cut::{ChunkRules, estimated_end};
 use super::gate::{Gate, ask_for};
@@ -15,13 +15,34 @@ use super::{CUT, Finished, Hot, LastKind, NO_TIME, Partition, Refusal};
 /// this one allocates, and then both wait for the allocator.
 const BLOCK: usize = 32 * 1024;
 
+/// So many full chunks wait at most to be made XOR together.
+const TOGETHER: usize = 64;
+/// Room for their bytes, as most have few.
+const FILLED_BYTES: usize = TOGETHER * 192;
+
 /// Where full chunks are made.
 #[derive(Default)]
 struct Workshop {
-    /// A chunk's bytes are put together before it is known how many they are: a kilobyte at most, or nearly.
-    assembled: Vec<u8>,
+    assembler: Assembler,
     /// What is left of the block.
     block: BytesMut,
+}
+
+/// Full chunks that are not XOR yet.
+///
+/// Copies, so that their segments are there for the chunks that come next: else these would get ones between which holes
+/// stay.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    /// Their places among the [`Finished`] ones, and where their bytes end.
+    chunks: Vec<(usize, PackedState, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Filled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
 }
 
 thread_local! {
@@ -256,27 +277,46 @@ impl Partition {
         if self.hot[row].xor.num_samples() == 0 {
             return self.finish_rare(row);
         }
-        let bytes = WORKSHOP.with_borrow_mut(|Workshop { assembled, block }| {
-            assembled.clear();
-            self.assemble_xor(row, assembled);
-            if block.capacity() < assembled.len() {
-                *block = BytesMut::with_capacity(BLOCK.max(assembled.len()));
-            }
-            block.extend_from_slice(assembled);
-            block.split().freeze()
-        });
-        let (hot, cold) = (&self.hot[row], &self.cold[row]);
-        let maxt = hot.xor.last_t();
+        let (hot, filled) = (&self.hot[row], &mut self.filled);
+        let (xor, maxt) = (hot.xor, hot.xor.last_t());
+        if filled.is_empty() {
+            filled.bytes.reserve(FILLED_BYTES);
+        }
+        xor.gather(self.segments.runs(hot.chain, xor.full_pieces()), &mut filled.bytes);
+        filled.chunks.push((self.finished.len(), xor, filled.bytes.len()));
+        let many = filled.chunks.len() == TOGETHER;
         self.finished.push(Finished {
             low: self.rank.low(row),
             encoding: Encoding::Xor,
-            samples: hot.xor.num_samples(),
-            mint: cold.mint,
+            samples: xor.num_samples(),
+            mint: self.cold[row].mint,
             maxt,
-            bytes,
+            bytes: Bytes::new(),
         });
         self.drop_open_xor(row, maxt);
+        if many {
+            self.assemble_filled();
+        }
         true
+    }
+
+    /// Makes XOR of the chunks that were filled since the last time.
+    pub(super) fn assemble_filled(&mut self) {
+        if self.filled.is_empty() {
+            return;
+        }
+        let Filled { chunks, bytes } = std::mem::take(&mut self.filled);
+        let starts = std::iter::once(0).chain(chunks.iter().map(|&(.., end)| end));
+        let given = chunks.iter().zip(starts).map(|(&(_, xor, end), start)| (xor, &bytes[start..end]));
+        WORKSHOP.with_borrow_mut(|Workshop { assembler, block }| {
+            assembler.assemble(given, |n, xor| {
+                if block.capacity() < xor.len() {
+                    *block = BytesMut::with_capacity(BLOCK.max(xor.len()));
+                }
+                block.extend_from_slice(xor);
+                self.finished[chunks[n].0].bytes = block.split().freeze();
+            });
+        });
     }
 
     /// The open XOR chunk's bytes.

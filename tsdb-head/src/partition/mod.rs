@@ -32,6 +32,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
+use float::Filled;
 use gate::Gate;
 pub(crate) use histogram::Native;
 pub(crate) use mapped::Mapped;
@@ -64,6 +65,8 @@ pub(crate) struct Partition {
     mapped: MappedChunks,
     /// Full chunks on their way to a chunk file, oldest first.
     finished: Vec<Finished>,
+    /// Those of them that have no bytes yet. None while nobody holds the lock.
+    filled: Filled,
     pub(crate) tx: TxLog,
     /// Only during a replay of damaged chunk files: chunks that follow in a series once the log has filled the hole that
     /// may be before them; by the ref's low byte, oldest first.
@@ -144,6 +147,7 @@ impl Default for Partition {
             segments: Segments::default(),
             mapped: MappedChunks::default(),
             finished: Vec::new(),
+            filled: Filled::default(),
             tx: TxLog::default(),
             queued: HashMap::new(),
             floor: NO_TIME,
@@ -269,7 +273,7 @@ impl Partition {
             return self.attach_between(row, chunk);
         }
         // Only an alias brings chunks to a series that has samples: what it has ends here.
-        self.finish_open(row);
+        self.close_open(row);
         let cold = &mut self.cold[row];
         self.mapped.push(&mut cold.newest, chunk);
         self.hot[row].xor = PackedState::new_after(chunk.maxt);
@@ -335,12 +339,21 @@ impl Partition {
     /// Finishes the open chunk, if there is one: what is attached next lies behind it.
     pub(crate) fn close_open(&mut self, row: usize) {
         self.finish_open(row);
+        self.assemble_filled();
     }
 
-    /// Takes the full chunks in order of time; the caller writes each and hands it back as [`Partition::written`], all
-    /// under one lock.
-    pub(crate) fn finished(&self) -> &[Finished] {
+    /// The full chunks in order of time; the caller writes each and hands it back as [`Partition::written`], all under one
+    /// lock.
+    ///
+    /// Who appended samples asks for them before he lets go of the lock: only then do they get their bytes, many together.
+    pub(crate) fn finished(&mut self) -> &[Finished] {
+        self.assemble_filled();
         &self.finished
+    }
+
+    /// How many full chunks there are.
+    pub(crate) fn num_finished(&self) -> usize {
+        self.finished.len()
     }
 
     /// The first `written.len()` finished chunks are on disk now, under these refs.
@@ -360,6 +373,7 @@ impl Partition {
 
     /// Counted bytes of heap: hot rows, cold rows, open chunks, entries of chunks on disk, full chunks, isolation.
     pub(crate) fn bytes(&self) -> [usize; 6] {
+        debug_assert!(self.filled.is_empty());
         [
             self.hot.capacity() * size_of::<Hot>(),
             self.cold.capacity() * size_of::<Cold>(),

@@ -36,6 +36,7 @@ impl Partition {
         maxt: i64,
         out: &mut Vec<ChunkSource>,
     ) {
+        debug_assert!(self.filled.is_empty(), "chunks without bytes");
         out.clear();
         self.open_chunk(row, out);
         out.extend(self.finished.iter().rev().filter(|done| done.low == low).map(|done| ChunkSource {

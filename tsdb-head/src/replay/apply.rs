@@ -115,6 +115,9 @@ impl Replay<'_> {
     }
 }
 
+/// Partitions whose full chunks wait for the thread that writes them: some 200 KiB each, where all series fill their chunks.
+const MOST_UNSTORED: usize = 4;
+
 /// What applying a round came to, summed over threads once per partition.
 #[derive(Debug)]
 struct Totals {
@@ -223,9 +226,17 @@ fn apply_group(
     let full = !data.finished().is_empty();
     drop(data);
     if full {
-        let Some(_storing) = totals.storing.try_lock() else {
-            totals.unstored.lock().push(Arc::clone(cell));
-            return Ok(());
+        let _storing = match totals.storing.try_lock() {
+            Some(storing) => storing,
+            None => {
+                let mut unstored = totals.unstored.lock();
+                if unstored.len() < MOST_UNSTORED {
+                    unstored.push(Arc::clone(cell));
+                    return Ok(());
+                }
+                drop(unstored);
+                totals.storing.lock()
+            }
         };
         store_chunks(shared, cell, writable)?;
         let next = || totals.unstored.lock().pop();
