@@ -9,9 +9,12 @@ use tsdb_model::SeriesRef;
 
 use crate::HeadError;
 use crate::head::Shared;
-use crate::partition::{Partition, PartitionCell};
+use crate::partition::{Finished, Partition, PartitionCell};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex};
+
+/// Full chunks that are made and written in one go: a few microseconds.
+const AT_ONCE: usize = 16;
 
 /// Which partitions have full chunks, and how many bytes of them.
 #[derive(Debug, Default)]
@@ -59,32 +62,41 @@ impl Shared {
         Ok(written)
     }
 
-    /// Writes one partition's full chunks, under its lock: its files' buffer takes them in a few microseconds.
+    /// Writes one partition's full chunks: few at a time, since they have to be made, under the lock that its appenders need.
     pub(crate) fn write_chunks_of(&self, cell: &PartitionCell) -> Result<usize, HeadError> {
-        self.write_finished(cell.number, &mut cell.data.lock())
+        let mut written = 0;
+        loop {
+            let mut data = cell.data.lock();
+            if data.finished().is_empty() {
+                return Ok(written);
+            }
+            written += self.write_first(cell.number, &mut data, AT_ONCE)?;
+        }
     }
 
-    /// As [`write_chunks_of`](Self::write_chunks_of) for who holds the lock.
+    /// Writes all full chunks of a partition whose lock the caller holds.
     pub(crate) fn write_finished(&self, number: u64, data: &mut Partition) -> Result<usize, HeadError> {
+        self.write_first(number, data, usize::MAX)
+    }
+
+    fn write_first(&self, number: u64, data: &mut Partition, most: usize) -> Result<usize, HeadError> {
         let mut written = Vec::with_capacity(data.finished().len());
         let mut failed = None;
-        for done in data.finished() {
+        Finished::assemble(data.finished().iter().take(most), |bytes| {
+            let Some(done) = data.finished().get(written.len()).filter(|_| failed.is_none()) else { return };
             let chunk = NewChunk {
                 series: SeriesRef(number << 8 | u64::from(done.low)),
                 mint: done.mint,
                 maxt: done.maxt,
                 encoding: done.encoding,
-                data: &done.bytes,
+                data: bytes,
                 out_of_order: false,
             };
             match self.chunks.write(&chunk) {
                 Ok(place) => written.push(u64::from(place)),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
+                Err(error) => failed = Some(error),
             }
-        }
+        });
         data.written(&written);
         failed.map_or(Ok(written.len()), |error| Err(error.into()))
     }

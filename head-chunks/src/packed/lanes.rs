@@ -68,6 +68,10 @@ pub(super) struct Lanes {
     integers: [[i64; LANES]; STEPS],
     /// Each chunk's bits, from the high end on.
     words: [[u64; WORDS]; LANES],
+    /// How many bytes those are, if they are what they should be.
+    lens: [Option<usize>; LANES],
+    /// Those of one lane.
+    chunk: [u8; WORDS * 8],
 }
 
 impl Lanes {
@@ -79,6 +83,8 @@ impl Lanes {
             times: [[0; LANES]; STEPS],
             integers: [[0; LANES]; STEPS],
             words: [[0; WORDS]; LANES],
+            lens: [None; LANES],
+            chunk: [0; WORDS * 8],
         })
     }
 
@@ -88,26 +94,30 @@ impl Lanes {
         self.packed[lane][..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Makes the XOR chunks of the first `used` lanes. `done` gets their bytes, but not those of a lane that is not for this
-    /// place: one with times that are further apart than most.
-    pub(super) fn make(&mut self, used: usize, mut done: impl FnMut(usize, &[u8])) {
+    /// Makes the XOR chunks of the first `used` lanes.
+    pub(super) fn make(&mut self, used: usize) {
         let steps = self.samples[..used].iter().copied().max().map_or(0, usize::from).min(STEPS);
         take_out_as_wide_as_can_be(self, steps, self.begin(used));
         (0..used).for_each(|lane| self.pad(lane, steps));
         let start = self.start(used);
-        let state = encode_as_wide_as_can_be(self, steps, start);
-        for lane in (0..used).filter(|&lane| state.odd[lane] == 0) {
+        let end = encode_as_wide_as_can_be(self, steps, start);
+        for (lane, words) in self.words.iter_mut().enumerate().take(used) {
             let padding = PADDING_BITS * (steps - usize::from(self.samples[lane])) as u64;
-            let bytes = (state.len[lane] - padding).div_ceil(8) as usize;
-            let words = &mut self.words[lane];
-            words[state.len[lane] as usize / 64 % WORDS] = state.open[lane];
+            let odd = end.odd[lane] != 0;
+            self.lens[lane] = if odd { None } else { Some((end.len[lane] - padding).div_ceil(8) as usize) };
+            words[end.len[lane] as usize / 64 % WORDS] = end.open[lane];
             words[0] |= u64::from(self.samples[lane]) << 48;
-            let mut chunk = [0; WORDS * 8];
-            for (to, word) in chunk[..bytes.next_multiple_of(8)].chunks_exact_mut(8).zip(words) {
-                to.copy_from_slice(&word.to_be_bytes());
-            }
-            done(lane, &chunk[..bytes]);
         }
+    }
+
+    /// The bytes of a chunk that was made, but not those of one that is not for this place: with times that are further apart
+    /// than most.
+    pub(super) fn chunk(&mut self, lane: usize) -> Option<&[u8]> {
+        let len = self.lens[lane]?;
+        for (to, word) in self.chunk[..len.next_multiple_of(8)].chunks_exact_mut(8).zip(&self.words[lane]) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        Some(&self.chunk[..len])
     }
 
     /// Puts samples behind a lane's last one that come as they should and are the same.

@@ -21,11 +21,11 @@ const FEW: usize = 4;
 ///     state.gather(pieces.iter().map(|piece| &piece[..]), &mut bytes);
 ///     chunks.push((state, bytes));
 /// }
-/// let mut last = [0.0; 20];
-/// Assembler::default().assemble(chunks.iter().map(|(state, bytes)| (*state, &bytes[..])), |n, xor| {
-///     last[n] = XorIter::new(xor).expect("a chunk").last().expect("samples").expect("sound").1;
+/// let mut last = Vec::new();
+/// Assembler::default().assemble(chunks.iter().map(|(state, bytes)| (Some(*state), &bytes[..])), |xor| {
+///     last.push(XorIter::new(xor).expect("a chunk").last().expect("samples").expect("sound").1);
 /// });
-/// assert_eq!((last[0], last[19]), (0.0, 19.0 * 119.0));
+/// assert_eq!((last.len(), last[0], last[19]), (20, 0.0, 19.0 * 119.0));
 /// ```
 #[derive(Debug, Default)]
 pub struct Assembler {
@@ -34,64 +34,75 @@ pub struct Assembler {
     alone: Vec<u8>,
 }
 
+/// A packed chunk that waits for others.
+type Waiting<'a> = (PackedState, &'a [u8]);
+
 impl Assembler {
-    /// Hands each chunk's exact XOR bytes to `done`, with its number among `chunks`, in any order. A chunk comes with all its
-    /// bytes, as [gathered](PackedState::gather).
+    /// Hands each chunk's exact XOR bytes to `done`, in the order of `chunks`. A chunk comes with all its bytes, as
+    /// [gathered](PackedState::gather); one without a state is handed on as it is.
     pub fn assemble<'a>(
         &mut self,
-        chunks: impl IntoIterator<Item = (PackedState, &'a [u8])>,
-        mut done: impl FnMut(usize, &[u8]),
+        chunks: impl IntoIterator<Item = (Option<PackedState>, &'a [u8])>,
+        mut done: impl FnMut(&[u8]),
     ) {
-        let wide = are_wide();
-        self.assemble_as(wide, chunks, &mut done);
+        self.assemble_as(are_wide(), chunks, &mut done);
     }
 
     fn assemble_as<'a>(
         &mut self,
         wide: bool,
-        chunks: impl IntoIterator<Item = (PackedState, &'a [u8])>,
-        done: &mut impl FnMut(usize, &[u8]),
+        chunks: impl IntoIterator<Item = (Option<PackedState>, &'a [u8])>,
+        done: &mut impl FnMut(&[u8]),
     ) {
-        let mut group = [(0, PackedState::new(), &[][..]); LANES];
+        let mut group: [Waiting<'a>; LANES] = [(PackedState::new(), &[]); LANES];
         let mut used = 0;
-        for (number, (state, bytes)) in chunks.into_iter().enumerate() {
-            if state.form() == 0 {
-                done(number, bytes);
-            } else if wide && state.fits_a_lane() {
-                group[used] = (number, state, bytes);
-                used += 1;
-                if used == LANES {
-                    self.make_group(&group, done);
-                    used = 0;
+        for (state, bytes) in chunks {
+            match state.filter(|state| state.form() > 0) {
+                Some(state) if wide && state.fits_a_lane() => {
+                    group[used] = (state, bytes);
+                    used += 1;
+                    if used == LANES {
+                        self.make_group(&group, done);
+                        used = 0;
+                    }
                 }
-            } else {
-                self.make_alone(number, state, bytes, done);
+                other => {
+                    // They come first.
+                    self.make_group(&group[..used], done);
+                    used = 0;
+                    match other {
+                        Some(state) => self.make_alone(state, bytes, done),
+                        None => done(bytes),
+                    }
+                }
             }
         }
         self.make_group(&group[..used], done);
     }
 
-    fn make_group(&mut self, group: &[(usize, PackedState, &[u8])], done: &mut impl FnMut(usize, &[u8])) {
-        let mut odd = [true; LANES];
-        if group.len() >= FEW {
-            let lanes = self.lanes.get_or_insert_with(Lanes::new);
-            for (lane, (_, state, bytes)) in group.iter().enumerate() {
-                lanes.set(lane, state.num_samples(), state.form() - 1, bytes);
+    fn make_group(&mut self, group: &[Waiting<'_>], done: &mut impl FnMut(&[u8])) {
+        if group.len() < FEW {
+            group.iter().for_each(|&(state, bytes)| self.make_alone(state, bytes, done));
+            return;
+        }
+        let mut lanes = self.lanes.take().unwrap_or_else(Lanes::new);
+        for (lane, (state, bytes)) in group.iter().enumerate() {
+            lanes.set(lane, state.num_samples(), state.form() - 1, bytes);
+        }
+        lanes.make(group.len());
+        for (lane, &(state, bytes)) in group.iter().enumerate() {
+            match lanes.chunk(lane) {
+                Some(xor) => done(xor),
+                None => self.make_alone(state, bytes, done),
             }
-            lanes.make(group.len(), |lane, bytes| {
-                odd[lane] = false;
-                done(group[lane].0, bytes);
-            });
         }
-        for &(number, state, bytes) in group.iter().zip(odd).filter(|(_, odd)| *odd).map(|(one, _)| one) {
-            self.make_alone(number, state, bytes, done);
-        }
+        self.lanes = Some(lanes);
     }
 
-    fn make_alone(&mut self, number: usize, state: PackedState, bytes: &[u8], done: &mut impl FnMut(usize, &[u8])) {
+    fn make_alone(&mut self, state: PackedState, bytes: &[u8], done: &mut impl FnMut(&[u8])) {
         self.alone.clear();
         state.assemble_packed(bytes, state.form() - 1, &mut self.alone);
-        done(number, &self.alone);
+        done(&self.alone);
     }
 }
 
@@ -153,18 +164,20 @@ mod tests {
                 }
                 let mut bytes = Vec::new();
                 state.gather([&pieces[..]], &mut bytes);
-                chunks.push((state, bytes, model.to_bytes()));
+                if rng.random_bool(0.05) {
+                    chunks.push((None, model.to_bytes(), model.to_bytes()));
+                } else {
+                    chunks.push((Some(state), bytes, model.to_bytes()));
+                }
             }
             few += u32::from((1..FEW).contains(&(times.len() % LANES)));
             times.dedup();
             lengths += u32::from(times.len() > 1);
-            let mut got = vec![Vec::new(); chunks.len()];
+            let mut got = Vec::new();
             let given = chunks.iter().map(|(state, bytes, _)| (*state, &bytes[..]));
             // Without such registers too: it is the same code.
-            assembler.assemble_as(true, given, &mut |n, bytes| {
-                assert!(got[n].is_empty());
-                got[n] = bytes.to_vec();
-            });
+            assembler.assemble_as(true, given, &mut |bytes| got.push(bytes.to_vec()));
+            assert_eq!(got.len(), chunks.len());
             for (n, ((state, _, want), got)) in chunks.iter().zip(&got).enumerate() {
                 assert!(got == want, "seed {seed}: chunk {n} of {}, {state:?}: {got:?}, not {want:?}", chunks.len());
             }

@@ -131,10 +131,10 @@ impl Appender {
         let isolated = self.head.options.isolation;
         let mut data = cell.data.lock();
         data.tx.forget_below(open.ticket.watermark);
-        let before = data.num_finished();
+        let before = data.finished().len();
         work(&self.head, isolated, &mut data);
         data.tx.end_run(open.ticket.id);
-        let bytes: usize = data.finished()[before..].iter().map(|done| done.bytes.len()).sum();
+        let bytes: usize = data.finished().range(before..).map(|done| done.bytes.len()).sum();
         drop(data);
         if bytes > 0 {
             self.head.chunk_queue.add(cell, bytes, self.head.options.chunk_write_bytes);

@@ -18,7 +18,6 @@ pub(crate) struct Kept {
 impl Partition {
     /// Drops every chunk that ends before `mint`.
     pub(crate) fn drop_chunks_before(&mut self, mint: i64) -> Kept {
-        debug_assert!(self.filled.is_empty(), "chunks without bytes");
         self.floor = NO_TIME;
         let mut kept = Kept { mint: i64::MAX, first_file: u32::MAX, dropped: 0 };
         for row in 0..self.hot.len() {
@@ -69,7 +68,6 @@ impl Partition {
 
     /// Removes a series with whatever it holds. Returns whether it was there.
     pub(crate) fn remove(&mut self, low: u8) -> bool {
-        debug_assert!(self.filled.is_empty(), "chunks without bytes");
         let Some(row) = self.rank.row(low) else { return false };
         self.floor = NO_TIME;
         self.drop_open_xor(row, NO_TIME);

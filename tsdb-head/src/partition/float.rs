@@ -15,33 +15,26 @@ use super::{CUT, Finished, Hot, LastKind, NO_TIME, Partition, Refusal};
 /// this one allocates, and then both wait for the allocator.
 const BLOCK: usize = 32 * 1024;
 
-/// So many full chunks wait at most to be made XOR together.
-const TOGETHER: usize = 64;
-/// Room for their bytes, as most have few.
-const FILLED_BYTES: usize = TOGETHER * 192;
-
 /// Where full chunks are made.
 #[derive(Default)]
 struct Workshop {
     assembler: Assembler,
-    /// What is left of the block.
-    block: BytesMut,
+    /// A chunk's bytes are put together before it is known how many they are.
+    gathered: Vec<u8>,
+    block: Block,
 }
 
-/// Full chunks that are not XOR yet.
-///
-/// Copies, so that their segments are there for the chunks that come next: else these would get ones between which holes
-/// stay.
-#[derive(Debug, Default)]
-pub(super) struct Filled {
-    /// Their places among the [`Finished`] ones, and where their bytes end.
-    chunks: Vec<(usize, PackedState, usize)>,
-    bytes: Vec<u8>,
-}
+/// What is left of one.
+#[derive(Default)]
+struct Block(BytesMut);
 
-impl Filled {
-    pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+impl Block {
+    fn put(&mut self, bytes: &[u8]) -> Bytes {
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(BLOCK.max(bytes.len()));
+        }
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
     }
 }
 
@@ -121,6 +114,26 @@ impl Hot {
     fn at_a_mark(&self, rules: &ChunkRules) -> bool {
         let n = self.xor.num_samples();
         n == rules.quarter || n >= rules.most || self.xor.is_over_the_limit()
+    }
+}
+
+impl Finished {
+    /// As an [`Assembler`] takes it.
+    fn as_given(&self) -> (Option<PackedState>, &[u8]) {
+        (self.packed, &self.bytes)
+    }
+
+    /// Hands the bytes that each chunk has on disk to `done`, in order.
+    pub(crate) fn assemble<'a>(finished: impl Iterator<Item = &'a Self>, done: impl FnMut(&[u8])) {
+        WORKSHOP.with_borrow_mut(|workshop| workshop.assembler.assemble(finished.map(Self::as_given), done));
+    }
+
+    /// The bytes that the chunk has on disk.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        let Some(_) = self.packed else { return self.bytes.clone() };
+        let mut made = Bytes::new();
+        Self::assemble(std::iter::once(self), |bytes| made = Bytes::copy_from_slice(bytes));
+        made
     }
 }
 
@@ -277,45 +290,34 @@ impl Partition {
         if self.hot[row].xor.num_samples() == 0 {
             return self.finish_rare(row);
         }
-        let (hot, filled) = (&self.hot[row], &mut self.filled);
+        let hot = &self.hot[row];
         let (xor, maxt) = (hot.xor, hot.xor.last_t());
-        if filled.is_empty() {
-            filled.bytes.reserve(FILLED_BYTES);
-        }
-        xor.gather(self.segments.runs(hot.chain, xor.full_pieces()), &mut filled.bytes);
-        filled.chunks.push((self.finished.len(), xor, filled.bytes.len()));
-        let many = filled.chunks.len() == TOGETHER;
-        self.finished.push(Finished {
+        let bytes = WORKSHOP.with_borrow_mut(|Workshop { gathered, block, .. }| {
+            gathered.clear();
+            xor.gather(self.segments.runs(hot.chain, xor.full_pieces()), gathered);
+            block.put(gathered)
+        });
+        self.finished.push_back(Finished {
             low: self.rank.low(row),
             encoding: Encoding::Xor,
             samples: xor.num_samples(),
             mint: self.cold[row].mint,
             maxt,
-            bytes: Bytes::new(),
+            packed: Some(xor),
+            bytes,
         });
         self.drop_open_xor(row, maxt);
-        if many {
-            self.assemble_filled();
-        }
         true
     }
 
-    /// Makes XOR of the chunks that were filled since the last time.
-    pub(super) fn assemble_filled(&mut self) {
-        if self.filled.is_empty() {
-            return;
-        }
-        let Filled { chunks, bytes } = std::mem::take(&mut self.filled);
-        let starts = std::iter::once(0).chain(chunks.iter().map(|&(.., end)| end));
-        let given = chunks.iter().zip(starts).map(|(&(_, xor, end), start)| (xor, &bytes[start..end]));
-        WORKSHOP.with_borrow_mut(|Workshop { assembler, block }| {
-            assembler.assemble(given, |n, xor| {
-                if block.capacity() < xor.len() {
-                    *block = BytesMut::with_capacity(BLOCK.max(xor.len()));
-                }
-                block.extend_from_slice(xor);
-                self.finished[chunks[n].0].bytes = block.split().freeze();
-            });
+    /// Makes the full chunks what they are on disk. Several threads can do that, of which only one can then write.
+    pub(crate) fn assemble_finished(&mut self) {
+        WORKSHOP.with_borrow_mut(|Workshop { assembler, block, .. }| {
+            let mut made = Vec::with_capacity(self.finished.len());
+            assembler.assemble(self.finished.iter().map(Finished::as_given), |bytes| made.push(block.put(bytes)));
+            for (done, bytes) in self.finished.iter_mut().zip(made) {
+                (done.packed, done.bytes) = (None, bytes);
+            }
         });
     }
 

@@ -174,12 +174,13 @@ impl Partition {
                 rare.next_at = rules.range_end(t);
                 // Whether the end was estimated stays as it was, as in the reference.
                 self.hot[row].xor = PackedState::new_after(maxt);
-                self.finished.push(Finished {
+                self.finished.push_back(Finished {
                     low: self.rank.low(row),
                     encoding: finished.encoding,
                     samples: finished.num_samples(),
                     mint,
                     maxt,
+                    packed: None,
                     bytes: finished.data.into(),
                 });
                 Appended::Cut

@@ -32,7 +32,6 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
-use float::Filled;
 use gate::Gate;
 pub(crate) use histogram::Native;
 pub(crate) use mapped::Mapped;
@@ -64,9 +63,7 @@ pub(crate) struct Partition {
     segments: Segments,
     mapped: MappedChunks,
     /// Full chunks on their way to a chunk file, oldest first.
-    finished: Vec<Finished>,
-    /// Those of them that have no bytes yet. None while nobody holds the lock.
-    filled: Filled,
+    finished: VecDeque<Finished>,
     pub(crate) tx: TxLog,
     /// Only during a replay of damaged chunk files: chunks that follow in a series once the log has filled the hole that
     /// may be before them; by the ref's low byte, oldest first.
@@ -118,6 +115,8 @@ pub(crate) struct Finished {
     pub(crate) samples: u16,
     pub(crate) mint: i64,
     pub(crate) maxt: i64,
+    /// Of an XOR chunk that is still as it was while it was open: smaller than on disk, and made by whoever has the time.
+    pub(crate) packed: Option<PackedState>,
     pub(crate) bytes: Bytes,
 }
 
@@ -146,8 +145,7 @@ impl Default for Partition {
             rares: Rares::default(),
             segments: Segments::default(),
             mapped: MappedChunks::default(),
-            finished: Vec::new(),
-            filled: Filled::default(),
+            finished: VecDeque::new(),
             tx: TxLog::default(),
             queued: HashMap::new(),
             floor: NO_TIME,
@@ -339,21 +337,12 @@ impl Partition {
     /// Finishes the open chunk, if there is one: what is attached next lies behind it.
     pub(crate) fn close_open(&mut self, row: usize) {
         self.finish_open(row);
-        self.assemble_filled();
     }
 
-    /// The full chunks in order of time; the caller writes each and hands it back as [`Partition::written`], all under one
-    /// lock.
-    ///
-    /// Who appended samples asks for them before he lets go of the lock: only then do they get their bytes, many together.
-    pub(crate) fn finished(&mut self) -> &[Finished] {
-        self.assemble_filled();
+    /// The full chunks in order of time; the caller writes the first of them and hands them back as [`Partition::written`],
+    /// all under one lock.
+    pub(crate) fn finished(&self) -> &VecDeque<Finished> {
         &self.finished
-    }
-
-    /// How many full chunks there are.
-    pub(crate) fn num_finished(&self) -> usize {
-        self.finished.len()
     }
 
     /// The first `written.len()` finished chunks are on disk now, under these refs.
@@ -367,13 +356,12 @@ impl Partition {
         }
         if self.finished.is_empty() {
             // The series of a scrape fill their chunks together: room for all of them would stay for hours.
-            self.finished = Vec::new();
+            self.finished = VecDeque::new();
         }
     }
 
     /// Counted bytes of heap: hot rows, cold rows, open chunks, entries of chunks on disk, full chunks, isolation.
     pub(crate) fn bytes(&self) -> [usize; 6] {
-        debug_assert!(self.filled.is_empty());
         [
             self.hot.capacity() * size_of::<Hot>(),
             self.cold.capacity() * size_of::<Cold>(),

@@ -170,7 +170,7 @@ impl Rare {
             Open::Histogram(open) => open.chunk(segments),
             Open::FloatHistogram(open) => open.chunk(segments),
         };
-        Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), bytes: bytes.into() }
+        Finished { low, encoding, samples, mint: self.mint, maxt: self.open_maxt(), packed: None, bytes: bytes.into() }
     }
 
     /// Gives its segments back.
@@ -222,7 +222,7 @@ impl Partition {
     pub(super) fn take_finished(&mut self, row: usize) -> Option<Box<Rare>> {
         let mut rare = self.rares.take(row)?;
         self.hot[row].xor = PackedState::new_after(rare.open_maxt());
-        self.finished.push(rare.finished(self.rank.low(row), &self.segments));
+        self.finished.push_back(rare.finished(self.rank.low(row), &self.segments));
         rare.release(&mut self.segments);
         Some(rare)
     }

@@ -36,7 +36,6 @@ impl Partition {
         maxt: i64,
         out: &mut Vec<ChunkSource>,
     ) {
-        debug_assert!(self.filled.is_empty(), "chunks without bytes");
         out.clear();
         self.open_chunk(row, out);
         out.extend(self.finished.iter().rev().filter(|done| done.low == low).map(|done| ChunkSource {
@@ -44,7 +43,7 @@ impl Partition {
             maxt: done.maxt,
             encoding: done.encoding,
             samples: done.samples,
-            data: ChunkData::Memory(done.bytes.clone()),
+            data: ChunkData::Memory(done.to_bytes()),
         }));
         out.extend(self.mapped.chain(self.cold[row].newest).map(|chunk| ChunkSource {
             mint: chunk.mint,

@@ -224,6 +224,9 @@ fn apply_group(
     totals.mint.fetch_min(local.mint, Relaxed);
     totals.maxt.fetch_max(local.maxt, Relaxed);
     let full = !data.finished().is_empty();
+    if full {
+        data.assemble_finished();
+    }
     drop(data);
     if full {
         let _storing = match totals.storing.try_lock() {
