@@ -56,9 +56,19 @@ pub(super) fn ingest(header: &Value) -> Answered {
     options.log.compression = compression(&args.compression)?;
     memory::start();
     let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
-    let histograms = args.values == "histograms";
-    // As goroutines wait on threads that are there.
+    // As goroutines wait on threads that are there, and the first of them goes on on the thread that made it.
     let committers = rayon::ThreadPoolBuilder::new().num_threads(args.committers).build()?;
+    let (total, first) = committers.install(|| scrape_all(&head, &args, &workload))?;
+    let mut fields = cost_fields(&head, total)?;
+    fields["first_scrape_seconds"] = json!(first.as_secs_f64());
+    fields["samples"] = json!(workload.series * workload.scrapes);
+    head.close()?;
+    Ok((fields, Vec::new()))
+}
+
+/// Appends all scrapes. Returns what they cost, and how long the first took.
+fn scrape_all(head: &Head, args: &Ingest, workload: &Workload) -> Result<(Cost, Duration)> {
+    let histograms = args.values == "histograms";
     let mut latencies: Vec<Latencies> = Vec::new();
     let mut walks: Vec<Walk> = Vec::new();
     let mut samples = Vec::new();
@@ -81,31 +91,25 @@ pub(super) fn ingest(header: &Value) -> Answered {
         }
         let mut scraped: Vec<Option<Histogram>> =
             latencies.iter_mut().map(|latencies| Some(latencies.next_histogram())).collect();
-        let cost =
-            Cost::measure(0, || append(&committers, &head, &labels, &mut samples, &mut scraped, args.per_commit))?;
+        let cost = Cost::measure(0, || append(head, args, &labels, &mut samples, &mut scraped))?;
         total = total.plus(cost);
         if scrape == 0 {
             first = total.wall;
         }
     }
-    drop((walks, samples, latencies));
-    let mut fields = cost_fields(&head, total)?;
-    fields["first_scrape_seconds"] = json!(first.as_secs_f64());
-    fields["samples"] = json!(workload.series * workload.scrapes);
-    head.close()?;
-    Ok((fields, Vec::new()))
+    Ok((total, first))
 }
 
 /// One scrape: every committer has its share of the series. New series come with labels, known ones by their refs.
 fn append(
-    committers: &rayon::ThreadPool,
     head: &Head,
+    args: &Ingest,
     labels: &[Labels],
     samples: &mut [Sample],
     histograms: &mut [Option<Histogram>],
-    per_commit: usize,
 ) -> Result<()> {
-    let share = samples.len().div_ceil(committers.current_num_threads());
+    let per_commit = args.per_commit;
+    let share = samples.len().div_ceil(args.committers);
     let mut histograms = histograms.chunks_mut(share);
     let shares: Vec<_> = (samples.chunks_mut(share).enumerate())
         .map(|(n, samples)| {
@@ -117,7 +121,7 @@ fn append(
         true => append_share(head, labels, samples, per_commit),
         false => append_histograms(head, labels, samples, histograms, per_commit),
     };
-    committers.install(|| shares.into_par_iter().with_max_len(1).try_for_each(commit))
+    shares.into_par_iter().with_max_len(1).try_for_each(commit)
 }
 
 fn append_share(head: &Head, labels: &[Labels], samples: &mut [Sample], per_commit: usize) -> Result<()> {
