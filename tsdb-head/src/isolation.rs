@@ -22,7 +22,10 @@ pub(crate) struct Isolation {
 #[derive(Debug, Default)]
 struct Open {
     last_append: u64,
-    appends: BTreeMap<u64, Arc<AtomicI64>>,
+    /// Ascending ids, and the oldest time that each append has announced.
+    appends: Vec<(u64, Arc<AtomicI64>)>,
+    /// Of appends that are closed, for others: there is one every few microseconds.
+    spare: Vec<Arc<AtomicI64>>,
     last_read: u64,
     reads: BTreeMap<u64, Read>,
 }
@@ -44,7 +47,7 @@ impl Open {
     }
 
     fn lowest_append(&self) -> u64 {
-        self.appends.keys().next().copied().unwrap_or(self.last_append + 1)
+        self.appends.first().map_or(self.last_append + 1, |&(id, _)| id)
     }
 }
 
@@ -54,8 +57,9 @@ impl Isolation {
         let mut open = self.open.lock();
         open.last_append += 1;
         let id = open.last_append;
-        let oldest_pending = Arc::new(AtomicI64::new(i64::MAX));
-        open.appends.insert(id, Arc::clone(&oldest_pending));
+        let oldest_pending = open.spare.pop().unwrap_or_default();
+        oldest_pending.store(i64::MAX, SeqCst);
+        open.appends.push((id, Arc::clone(&oldest_pending)));
         AppendTicket { id, watermark: open.watermark(), oldest_pending, isolation: Arc::clone(self) }
     }
 
@@ -64,7 +68,7 @@ impl Isolation {
         let mut open = self.open.lock();
         open.last_read += 1;
         let id = open.last_read;
-        let view = ReadView { last_append: open.last_append, incomplete: open.appends.keys().copied().collect() };
+        let view = ReadView { last_append: open.last_append, incomplete: open.appends.iter().map(|&(id, _)| id).collect() };
         let watermark = open.lowest_append();
         open.reads.insert(id, Read { watermark, mint, maxt });
         ReadTicket { id, view, isolation: Arc::clone(self) }
@@ -76,7 +80,7 @@ impl Isolation {
         let mut open = self.open.lock();
         loop {
             let reading = open.reads.values().any(|read| read.mint < end && mint <= read.maxt);
-            let appending = open.appends.values().any(|oldest| oldest.load(SeqCst) < end);
+            let appending = open.appends.iter().any(|(_, oldest)| oldest.load(SeqCst) < end);
             if !reading && !appending {
                 return true;
             }
@@ -121,7 +125,14 @@ impl AppendTicket {
 
 impl Drop for AppendTicket {
     fn drop(&mut self) {
-        self.isolation.open.lock().appends.remove(&self.id);
+        let mut open = self.isolation.open.lock();
+        if let Ok(at) = open.appends.binary_search_by_key(&self.id, |&(id, _)| id) {
+            let (_, spare) = open.appends.remove(at);
+            if open.spare.len() < 16 {
+                open.spare.push(spare);
+            }
+        }
+        drop(open);
         self.isolation.closed.notify_all();
     }
 }

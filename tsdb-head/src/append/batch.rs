@@ -6,10 +6,13 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use tsdb_model::histogram::{BucketValue, FloatHistogram, Histogram, NativeHistogram};
 use tsdb_model::{Labels, SeriesRef};
 use wal_format::{NativeSample, Sample, Wire};
+
+use crate::partition::PartitionCell;
 
 /// What must not be mixed within a batch, floats apart: each has a log record or a chunk encoding of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +192,8 @@ pub(crate) struct AppendBuffers {
     pub(crate) unlogged: Vec<u64>,
     pub(crate) ids: Vec<u8>,
     pub(crate) records: wal_format::Batch,
+    /// The partition used last: the next appender's samples mostly begin there.
+    pub(crate) cell: Option<Arc<PartitionCell>>,
 }
 
 impl AppendBuffers {

@@ -55,8 +55,9 @@ pub struct Committed {
 
 impl Appender {
     pub(crate) fn new(head: Arc<Shared>) -> Self {
-        let buffers = head.buffers.lock().pop().unwrap_or_default();
-        let mut appender = Self { head, open: None, buffers, cell: None, cell_before: None };
+        let mut buffers = head.buffers.lock().pop().unwrap_or_default();
+        let cell = buffers.cell.take();
+        let mut appender = Self { head, open: None, buffers, cell, cell_before: None };
         if appender.head.time.initialised() && appender.head.log.is_some() {
             appender.begin();
         }
@@ -345,6 +346,7 @@ impl Drop for Appender {
         self.release_pending();
         let mut buffers = std::mem::take(&mut self.buffers);
         buffers.clear();
+        buffers.cell = self.cell.take();
         let mut pool = self.head.buffers.lock();
         if pool.len() < 16 {
             pool.push(buffers);
