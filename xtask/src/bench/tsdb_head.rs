@@ -56,18 +56,36 @@ fn ingest(arena: &mut Arena) -> Result<()> {
         if compression == "none" {
             same_data(&mut arena.reference, &workload)?;
         }
-        ingest_one(arena, &variant, &arguments(&workload), &workload, compression)?;
+        let args = arguments(&workload);
+        ingest_one(arena, &variant, &args, &workload, compression)?;
+        if compression == "none" {
+            // As much work as the reference does, and no more.
+            let mut ours = args.clone();
+            ours["keep_full"] = json!(true);
+            ingest_both(arena, &format!("{variant}, full chunks kept"), [&args, &ours], &workload, compression)?;
+        }
     }
     Ok(())
 }
 
 fn ingest_one(arena: &mut Arena, variant: &str, args: &Value, workload: &Workload, compression: &str) -> Result<()> {
-    let run = |process: Result<Reference>| {
+    ingest_both(arena, variant, [args; 2], workload, compression)
+}
+
+/// `args` are theirs and ours.
+fn ingest_both(
+    arena: &mut Arena,
+    variant: &str,
+    args: [&Value; 2],
+    workload: &Workload,
+    compression: &str,
+) -> Result<()> {
+    let run = |process: Result<Reference>, args: &Value| {
         let scratch = tempfile::tempdir()?;
         let answer = make(&mut process?, args, compression, scratch.path())?;
         cost(&answer, workload.series * workload.scrapes)
     };
-    arena.run(variant, |_| run(Reference::start()), || run(Reference::ourselves()))
+    arena.run(variant, |_| run(Reference::start(), args[0]), || run(Reference::ourselves(), args[1]))
 }
 
 /// Both read a directory which the reference made.
