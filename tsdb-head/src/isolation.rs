@@ -68,7 +68,8 @@ impl Isolation {
         let mut open = self.open.lock();
         open.last_read += 1;
         let id = open.last_read;
-        let view = ReadView { last_append: open.last_append, incomplete: open.appends.iter().map(|&(id, _)| id).collect() };
+        let view =
+            ReadView { last_append: open.last_append, incomplete: open.appends.iter().map(|&(id, _)| id).collect() };
         let watermark = open.lowest_append();
         open.reads.insert(id, Read { watermark, mint, maxt });
         ReadTicket { id, view, isolation: Arc::clone(self) }

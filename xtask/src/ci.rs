@@ -142,18 +142,23 @@ fn threads() -> Result<()> {
     ]))
 }
 
-/// The head's own tests of what is `unsafe` in it; for the other crates the fuzz targets do that. The sanitizer is in every
-/// rustc, behind `RUSTC_BOOTSTRAP`. With a target named, build scripts stay as they are.
+/// The head's own tests of what is `unsafe` in it, and those of full chunks; for the other crates the fuzz targets do that. The
+/// sanitizer is in every rustc, behind `RUSTC_BOOTSTRAP`. With a target named, build scripts stay as they are.
 fn sanitizer() -> Result<()> {
-    let mut cargo = sh::cargo();
-    cargo
-        .args(["test", "--locked", "--package", "tsdb-head", "--test", "floats", "--target", &fuzz::host()?])
-        .arg("--target-dir")
-        .arg(sh::target_dir().join("sanitizer"))
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Zsanitizer=address")
-        .env_remove("RUSTFLAGS");
-    sh::run(&mut cargo)
+    let host = fuzz::host()?;
+    for (package, tests) in [("tsdb-head", ["--test", "floats"]), ("head-chunks", ["--lib", "packed"])] {
+        let mut cargo = sh::cargo();
+        cargo
+            .args(["test", "--locked", "--target", &host, "--package", package])
+            .args(tests)
+            .arg("--target-dir")
+            .arg(sh::target_dir().join("sanitizer"))
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Zsanitizer=address")
+            .env_remove("RUSTFLAGS");
+        sh::run(&mut cargo)?;
+    }
+    Ok(())
 }
 
 fn stress() -> Result<()> {

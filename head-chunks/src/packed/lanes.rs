@@ -171,8 +171,18 @@ impl Lanes {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// A test does as if the machine had no such registers.
+    pub(super) static NARROW: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+
 /// Whether [`Lanes::make`] is what is faster here.
 pub(super) fn are_wide() -> bool {
+    #[cfg(test)]
+    if NARROW.get() {
+        return false;
+    }
     #[cfg(target_arch = "x86_64")]
     let wide = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512cd")

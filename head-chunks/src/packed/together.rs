@@ -117,6 +117,7 @@ impl PackedState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::NARROW;
     use super::super::tests::next;
     use super::*;
     use crate::packed::Misfit;
@@ -128,7 +129,7 @@ mod tests {
         let seed = 15;
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut assembler = Assembler::default();
-        let (mut lanes, mut alone, mut odd, mut few, mut lengths, mut bits) = (0, 0, 0, 0, 0, 0);
+        let (mut lanes, mut alone, mut odd, mut few, mut lengths, mut bits, mut wide) = (0, 0, 0, 0, 0, 0, 0);
         for _ in 0..1_500 {
             let like_each_other = rng.random_bool(0.7);
             let (usual_kind, usual_len) = (rng.random_range(0..7), rng.random_range(1..260));
@@ -175,7 +176,9 @@ mod tests {
             lengths += u32::from(times.len() > 1);
             let mut got = Vec::new();
             let given = chunks.iter().map(|(state, bytes, _)| (*state, &bytes[..]));
-            // Without such registers too: it is the same code.
+            // In lanes in any case, also where the machine has no registers for them.
+            NARROW.set(rng.random());
+            wide += u32::from(are_wide());
             assembler.assemble_as(true, given, &mut |bytes| got.push(bytes.to_vec()));
             assert_eq!(got.len(), chunks.len());
             for (n, ((state, _, want), got)) in chunks.iter().zip(&got).enumerate() {
@@ -183,10 +186,11 @@ mod tests {
             }
         }
         println!(
-            "seed {seed}, 512 bits {}: {lanes} in lanes, {alone} not, {odd} odd, {bits} over a kibibyte, {few} times few, {lengths} times \
-             of different lengths",
-            are_wide()
+            "seed {seed}: {lanes} in lanes, {alone} not, {odd} odd, {bits} over a kibibyte, {few} times few, {lengths} \
+             times of different lengths, {wide} times with registers of 512 bits"
         );
+        NARROW.set(false);
+        assert!(wide > 500 || !are_wide());
         assert!(lanes > 5_000 && alone > 1_000 && odd > 500 && few > 100 && lengths > 200 && bits > 500);
     }
 }
