@@ -80,7 +80,7 @@ impl Shared {
     }
 
     fn write_first(&self, number: u64, data: &mut Partition, most: usize) -> Result<usize, HeadError> {
-        let mut written = Vec::with_capacity(data.finished().len());
+        let mut written = Vec::with_capacity(data.finished().len().min(most));
         let mut failed = None;
         Finished::assemble(data.finished().iter().take(most), |bytes| {
             let Some(done) = data.finished().get(written.len()).filter(|_| failed.is_none()) else { return };

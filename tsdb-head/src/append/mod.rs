@@ -18,6 +18,7 @@ use crate::AppendError;
 use crate::head::Shared;
 use crate::isolation::AppendTicket;
 use crate::partition::{Partition, PartitionCell, Refusal};
+use crate::sync::atomic::Ordering;
 
 /// A transaction: samples are checked as they are appended, and become visible and durable together by
 /// [`commit`](Self::commit). Dropping an appender rolls it back.
@@ -346,7 +347,7 @@ impl Drop for Appender {
         self.release_pending();
         let mut buffers = std::mem::take(&mut self.buffers);
         buffers.clear();
-        buffers.cell = self.cell.take();
+        buffers.cell = self.cell.take().filter(|cell| !cell.dead.load(Ordering::SeqCst));
         let mut pool = self.head.buffers.lock();
         if pool.len() < 16 {
             pool.push(buffers);

@@ -271,7 +271,7 @@ impl Partition {
             return self.attach_between(row, chunk);
         }
         // Only an alias brings chunks to a series that has samples: what it has ends here.
-        self.close_open(row);
+        self.finish_open(row);
         let cold = &mut self.cold[row];
         self.mapped.push(&mut cold.newest, chunk);
         self.hot[row].xor = PackedState::new_after(chunk.maxt);

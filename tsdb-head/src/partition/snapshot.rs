@@ -43,7 +43,12 @@ impl Partition {
             maxt: done.maxt,
             encoding: done.encoding,
             samples: done.samples,
-            data: ChunkData::Memory(done.to_bytes()),
+            // Others are dropped below, once the samples that `view` hides are counted off.
+            data: ChunkData::Memory(if done.mint <= maxt && mint <= done.maxt {
+                done.to_bytes()
+            } else {
+                Bytes::new()
+            }),
         }));
         out.extend(self.mapped.chain(self.cold[row].newest).map(|chunk| ChunkSource {
             mint: chunk.mint,

@@ -223,7 +223,8 @@ fn apply_group(
     totals.applied.fetch_add(samples - local.late - unknown, Relaxed);
     totals.mint.fetch_min(local.mint, Relaxed);
     totals.maxt.fetch_max(local.maxt, Relaxed);
-    let full = !data.finished().is_empty();
+    // Without chunk files they stay as small as they are.
+    let full = writable && !data.finished().is_empty();
     if full {
         data.assemble_finished();
     }
