@@ -3,7 +3,7 @@
 //! Which bits a sample comes to is a matter of its own chunk, and no predictor knows it: alone, a chunk waits for the
 //! branch on its window at every third sample. Here nothing is a branch, and what is asked of eight numbers is one
 //! instruction where the machine has registers of 512 bits. There is no word of those in it: it is said of arrays of eight,
-//! so that it is the same on every machine, and [`as_wide_as_can_be`] is where the compiler is told of such registers.
+//! so that it is the same on every machine, and `as_wide_as_can_be` is where the compiler is told of such registers.
 
 use crate::xor::AppendState;
 

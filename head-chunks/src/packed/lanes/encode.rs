@@ -3,7 +3,7 @@
 use super::super::decimal::POWERS;
 use super::{LANES, Lanes, Row, WORDS, any, choose, mask, row};
 
-/// Where the chunks are between two samples: an [`AppendState`] each.
+/// Where the chunks are between two samples: an [`AppendState`](crate::xor::AppendState) each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct State {
     pub(super) t: Row,
