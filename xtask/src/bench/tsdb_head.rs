@@ -56,36 +56,18 @@ fn ingest(arena: &mut Arena) -> Result<()> {
         if compression == "none" {
             same_data(&mut arena.reference, &workload)?;
         }
-        let args = arguments(&workload);
-        ingest_one(arena, &variant, &args, &workload, compression)?;
-        if compression == "none" {
-            // As much work as the reference does, and no more.
-            let mut ours = args.clone();
-            ours["keep_full"] = json!(true);
-            ingest_both(arena, &format!("{variant}, full chunks kept"), [&args, &ours], &workload, compression)?;
-        }
+        ingest_one(arena, &variant, &arguments(&workload), &workload, compression)?;
     }
     Ok(())
 }
 
 fn ingest_one(arena: &mut Arena, variant: &str, args: &Value, workload: &Workload, compression: &str) -> Result<()> {
-    ingest_both(arena, variant, [args; 2], workload, compression)
-}
-
-/// `args` are theirs and ours.
-fn ingest_both(
-    arena: &mut Arena,
-    variant: &str,
-    args: [&Value; 2],
-    workload: &Workload,
-    compression: &str,
-) -> Result<()> {
-    let run = |process: Result<Reference>, args: &Value| {
+    let run = |process: Result<Reference>| {
         let scratch = tempfile::tempdir()?;
         let answer = make(&mut process?, args, compression, scratch.path())?;
         cost(&answer, workload.series * workload.scrapes)
     };
-    arena.run(variant, |_| run(Reference::start(), args[0]), || run(Reference::ourselves(), args[1]))
+    arena.run(variant, |_| run(Reference::start()), || run(Reference::ourselves()))
 }
 
 /// Both read a directory which the reference made.

@@ -32,9 +32,6 @@ struct Ingest {
     compression: String,
     committers: usize,
     per_commit: usize,
-    /// Full chunks stay in memory, as the reference's do until somebody calls for them to be written.
-    #[serde(default)]
-    keep_full: bool,
 }
 
 impl Ingest {
@@ -57,9 +54,6 @@ pub(super) fn ingest(header: &Value) -> Answered {
     let workload = args.workload()?;
     let mut options = HeadOptions { min_valid_time: Some(0), ..HeadOptions::default() };
     options.log.compression = compression(&args.compression)?;
-    if args.keep_full {
-        options.chunk_write_bytes = 0;
-    }
     memory::start();
     let (head, _) = Head::open(Arc::new(RealFs::new()), &args.dir, options)?;
     // As goroutines wait on threads that are there, and the first of them goes on on the thread that made it.
