@@ -410,18 +410,9 @@ impl PackedState {
             self.state.assemble(pieces, out);
             return;
         };
-        // Nearly all chunks are that small, and then nothing has to be allocated.
-        let (mut few, mut many) = ([0; 1 << 10], Vec::new());
-        let len = self.byte_len();
-        let bytes = match few.get_mut(..len) {
-            Some(few) => few,
-            None => {
-                many.resize(len, 0);
-                &mut many[..]
-            }
-        };
-        self.state.bits.copy_to(pieces, bytes);
-        self.assemble_packed(bytes, exponent, out);
+        let mut bytes = Vec::new();
+        self.gather(pieces, &mut bytes);
+        self.assemble_packed(&bytes, exponent, out);
     }
 
     /// Appends the chunk's own bytes to `out`, those of the pieces included: what an [`Assembler`] takes.

@@ -151,22 +151,6 @@ impl<B> SplitBits<B> {
         }
     }
 
-    /// As [`assemble`](Self::assemble) without a header, into the first [`byte_len`](Self::byte_len) bytes of `to`.
-    pub(crate) fn copy_to<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>, to: &mut [u8]) {
-        let mut at = 0;
-        let (tail, len) = self.tail();
-        let mut put = |piece: &[u8]| {
-            let place = to.get_mut(at..at + piece.len());
-            debug_assert!(place.is_some(), "too many pieces");
-            if let Some(place) = place {
-                place.copy_from_slice(piece);
-                at += piece.len();
-            }
-        };
-        pieces.into_iter().for_each(&mut put);
-        put(&tail[..len]);
-    }
-
     /// Appends a uvarint in whole groups of eight bits, as Go's `binary.PutUvarint` lays them out.
     pub(crate) fn put_uvarint(&mut self, mut value: u64, emit: &mut impl FnMut([u8; PIECE])) {
         let (mut groups, mut n) = (0, 0);
