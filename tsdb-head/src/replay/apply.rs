@@ -67,7 +67,7 @@ impl Replay<'_> {
                 .with_max_len(4)
                 .try_for_each(|group| apply_group(shared, directory, group, &lanes, &changes, writable, &totals))?;
         }
-        totals.unstored.lock().drain(..).try_for_each(|cell| store_chunks(shared, &cell, writable))?;
+        totals.unstored.lock().drain(..).for_each(|cell| store_chunks(shared, &cell));
         self.take_totals(totals);
         self.raise_floors(&changes);
         Ok(())
@@ -242,9 +242,9 @@ fn apply_group(
                 totals.storing.lock()
             }
         };
-        store_chunks(shared, cell, writable)?;
+        store_chunks(shared, cell);
         let next = || totals.unstored.lock().pop();
-        std::iter::from_fn(next).try_for_each(|cell| store_chunks(shared, &cell, writable))?;
+        std::iter::from_fn(next).for_each(|cell| store_chunks(shared, &cell));
     }
     Ok(())
 }
@@ -311,13 +311,12 @@ impl Holes<'_> {
     }
 }
 
-fn store_chunks(shared: &Shared, cell: &Arc<PartitionCell>, writable: bool) -> Result<(), HeadError> {
-    if writable && let Err(error) = shared.write_chunks_of(cell) {
+fn store_chunks(shared: &Shared, cell: &Arc<PartitionCell>) {
+    if let Err(error) = shared.write_chunks_of(cell) {
         // The log has them: they stay in memory until they can be written.
         tracing::warn!(%error, "writing chunks during replay");
         shared.chunk_queue.add(cell, 0, 0);
     }
-    Ok(())
 }
 
 struct Local {
