@@ -18,8 +18,8 @@ use crate::index::LabelIndex;
 use crate::isolation::Isolation;
 use crate::options::{FloatEncoding, HeadOptions};
 use crate::partition::{ChunkRules, PartitionCell};
+use crate::refs::FreshRefs;
 use crate::replay::{self, ReplayReport};
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::truncate::LogState;
 use crate::{HeadError, stats};
@@ -48,8 +48,8 @@ pub(crate) struct Shared {
     pub(crate) isolation: Arc<Isolation>,
     pub(crate) index: RwLock<LabelIndex>,
     pub(crate) directory: RwLock<Directory>,
-    /// The highest ref that was ever used.
-    pub(crate) last_ref: AtomicU64,
+    /// Taken while the index is held for writing.
+    pub(crate) refs: Mutex<FreshRefs>,
     /// `None` when opened for reading only.
     pub(crate) log: Option<Log>,
     pub(crate) chunks: ChunkFiles,
@@ -226,7 +226,7 @@ impl Shared {
             isolation: Arc::new(Isolation::default()),
             index: RwLock::new(LabelIndex::default()),
             directory: RwLock::new(Directory::default()),
-            last_ref: AtomicU64::new(0),
+            refs: Mutex::new(FreshRefs::default()),
             chunk_queue: ChunkQueue::default(),
             unlogged: Mutex::new(HashSet::new()),
             logging_series: Mutex::new(()),
@@ -253,6 +253,6 @@ impl Shared {
 
     /// No new series gets this ref or a lower one.
     pub(crate) fn reserve_ref(&self, series: u64) {
-        self.last_ref.fetch_max(series, Ordering::SeqCst);
+        self.refs.lock().reserve(series);
     }
 }

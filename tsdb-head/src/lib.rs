@@ -81,6 +81,7 @@ mod isolation;
 mod options;
 mod partition;
 mod read;
+mod refs;
 mod replay;
 mod stats;
 mod storage;

@@ -81,6 +81,14 @@ mod explored {
         pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
             unpoisoned(self.0.write())
         }
+
+        pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+            match self.0.try_write() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
     }
 
     #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ use tsdb_model::{Labels, SeriesRef};
 use wal_format::{NativeSample, Sample, Wire};
 
 use crate::partition::PartitionCell;
+use crate::refs::OwnRefs;
 
 /// What must not be mixed within a batch, floats apart: each has a log record or a chunk encoding of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +185,7 @@ pub(crate) struct AppendBuffers {
     batches: Vec<Batch>,
     used: usize,
     kinds: Kinds,
-    /// Series this appender made, ascending.
+    /// Series this appender made, mostly ascending.
     pub(crate) created: Vec<u64>,
     /// The labels of the first ones of them, which are about to be written to the log.
     pub(crate) created_labels: Vec<Labels>,
@@ -192,6 +193,8 @@ pub(crate) struct AppendBuffers {
     pub(crate) unlogged: Vec<u64>,
     pub(crate) ids: Vec<u8>,
     pub(crate) records: wal_format::Batch,
+    /// For the series it is going to make.
+    pub(crate) refs: OwnRefs,
     /// The partition used last: the next appender's samples mostly begin there.
     pub(crate) cell: Option<Arc<PartitionCell>>,
 }

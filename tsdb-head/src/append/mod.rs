@@ -351,6 +351,9 @@ impl Drop for Appender {
         let mut pool = self.head.buffers.lock();
         if pool.len() < 16 {
             pool.push(buffers);
+        } else if !buffers.refs.is_empty() {
+            drop(pool);
+            self.head.refs.lock().take_back(buffers.refs);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a ref or labels to a series, made if there is none.
 
 use std::borrow::Cow;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,7 +9,8 @@ use tsdb_model::{Labels, SeriesRef};
 
 use super::Appender;
 use crate::AppendError;
-use crate::index::{Found, NewLabels, canonical};
+use crate::head::Shared;
+use crate::index::{Found, LabelIndex, NewLabels, canonical};
 use crate::partition::{Partition, PartitionCell};
 
 /// So many series are made together: fewer are sooner made one by one.
@@ -39,14 +41,16 @@ impl Appender {
             return result;
         }
         drop(index);
-        let mut index = head.index.write();
-        let fresh = head.last_ref.load(Ordering::SeqCst).checked_add(1).ok_or(AppendError::NoRefLeft)?;
+        let mut index = self.index_for_new(&head);
+        let mut refs = head.refs.lock();
+        let fresh = refs.peek(&mut self.buffers.refs).ok_or(AppendError::NoRefLeft)?;
         let found = index.get_or_insert(fresh, labels.pairs(), &mut ids);
         self.buffers.ids = ids;
         let series = match found? {
             Found::Known(series) => series,
             Found::New => {
-                head.last_ref.store(fresh, Ordering::SeqCst);
+                refs.next(&mut self.buffers.refs);
+                drop(refs);
                 head.unlogged.lock().insert(fresh);
                 self.create(std::iter::once(fresh));
                 self.buffers.push_created(fresh, &labels);
@@ -111,13 +115,14 @@ impl Appender {
         let mut new = NewLabels::default();
         let together = missing.len() >= TOGETHER && missing.iter().all(|(_, labels)| new.push(0, labels.pairs()));
         let head = Arc::clone(&self.head);
-        let mut index = head.index.write();
-        let last = head.last_ref.load(Ordering::SeqCst);
+        let mut index = self.index_for_new(&head);
+        let mut refs = head.refs.lock();
         let mut found: Vec<(usize, u64, Option<&Labels>)> = Vec::with_capacity(missing.len());
-        if together && last < u64::MAX - missing.len() as u64 {
-            match index.insert_behind(last, &mut new) {
-                Ok(last) => {
-                    head.last_ref.store(last, Ordering::SeqCst);
+        if together && refs.suffice_for(missing.len()) {
+            let own = &mut self.buffers.refs;
+            let fresh = || refs.next(own).unwrap_or_else(|| unreachable!("there are enough"));
+            match index.insert_fresh(&mut new, fresh) {
+                Ok(()) => {
                     let got = new.series().iter().zip(new.found());
                     found.extend(missing.iter().zip(got).map(|((i, labels), (&series, got))| match *got {
                         Found::New => (*i, series, Some(&**labels)),
@@ -128,22 +133,21 @@ impl Appender {
             }
         } else {
             let mut ids = std::mem::take(&mut self.buffers.ids);
-            let mut last = last;
             for (i, labels) in missing {
-                let fresh = last.checked_add(1).ok_or(AppendError::NoRefLeft);
+                let fresh = refs.peek(&mut self.buffers.refs).ok_or(AppendError::NoRefLeft);
                 let got = fresh.and_then(|fresh| Ok((fresh, index.get_or_insert(fresh, labels.pairs(), &mut ids)?)));
                 match got {
                     Ok((fresh, Found::New)) => {
-                        last = fresh;
+                        refs.next(&mut self.buffers.refs);
                         found.push((*i, fresh, Some(labels)));
                     }
                     Ok((_, Found::Known(series))) => found.push((*i, series, None)),
                     Err(error) => refused(*i, error),
                 }
             }
-            head.last_ref.store(last, Ordering::SeqCst);
             self.buffers.ids = ids;
         }
+        drop(refs);
         let made = || found.iter().filter_map(|&(_, series, labels)| Some((series, labels?)));
         // Before anybody can find them, also by ref.
         head.unlogged.lock().extend(made().map(|(series, _)| series));
@@ -159,6 +163,14 @@ impl Appender {
             }
         }
         drop(held);
+    }
+
+    /// The index, locked for making series. Who has to wait for it makes its series apart from those of others from now on.
+    fn index_for_new<'a>(&mut self, head: &'a Shared) -> impl DerefMut<Target = LabelIndex> + use<'a> {
+        head.index.try_write().unwrap_or_else(|| {
+            self.buffers.refs.met_another();
+            head.index.write()
+        })
     }
 
     /// Puts series without samples into their partitions; the index is held for writing, and `unlogged` names the series.

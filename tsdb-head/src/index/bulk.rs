@@ -74,8 +74,8 @@ impl Column {
 }
 
 impl NewLabels {
-    /// Enters the series whose labels nobody has: under their refs, or under those behind `last`, which becomes the last one.
-    fn enter(&mut self, table: &mut SeriesTable, mut last: Option<&mut u64>) {
+    /// Enters the series whose labels nobody has: under their refs, or under those that `fresh` gives them.
+    fn enter(&mut self, table: &mut SeriesTable, mut fresh: Option<&mut dyn FnMut() -> u64>) {
         let Self { series, columns, runs, places, found, .. } = self;
         let mut block = Block::default();
         found.reserve_exact(series.len());
@@ -90,11 +90,11 @@ impl NewLabels {
             for row in 0..run.rows as usize {
                 block.push(places.iter().map(|&(name, numbers)| (name, numbers[row])));
                 if block.rows.len() == ROWS {
-                    block.enter(series, table, found, last.as_deref_mut());
+                    block.enter(series, table, found, &mut fresh);
                 }
             }
         }
-        block.enter(series, table, found, last);
+        block.enter(series, table, found, &mut fresh);
     }
 }
 
@@ -134,7 +134,7 @@ impl Block {
         series: &mut [u64],
         table: &mut SeriesTable,
         found: &mut Vec<Found>,
-        mut last: Option<&mut u64>,
+        fresh: &mut Option<&mut dyn FnMut() -> u64>,
     ) {
         table.expect(self.rows.iter().map(|row| row.hash));
         let mut rest = &self.bytes[..];
@@ -146,9 +146,8 @@ impl Block {
             let known = if row.fresh { None } else { table.find(row.hash, ids) };
             found.push(known.map_or(Found::New, Found::Known));
             if known.is_none() {
-                if let Some(last) = &mut last {
-                    **last += 1;
-                    *series = **last;
+                if let Some(fresh) = fresh {
+                    *series = fresh();
                 }
                 table.enter(*series, row.hash, ids);
             }
@@ -245,19 +244,22 @@ impl LabelIndex {
         (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).try_for_each(work)
     }
 
-    /// Takes a batch that comes alone and is not sealed: what is new in it gets the refs behind `last`, whatever ref it has,
-    /// which must not reach the highest there is. Returns the last one.
-    pub(crate) fn insert_behind(&mut self, mut last: u64, new: &mut NewLabels) -> Result<u64, IndexFull> {
+    /// Takes a batch that comes alone and is not sealed: what is new in it gets refs from `fresh`, whatever ref it has.
+    pub(crate) fn insert_fresh(
+        &mut self,
+        new: &mut NewLabels,
+        mut fresh: impl FnMut() -> u64,
+    ) -> Result<(), IndexFull> {
         new.end_run();
         for column in new.columns.iter_mut().filter(|column| column.len > 0) {
             column.id = self.name(&column.name)?;
             column.number(&mut self.values[column.id as usize], Room::Little)?;
         }
-        new.enter(&mut self.table, Some(&mut last));
+        new.enter(&mut self.table, Some(&mut fresh));
         for column in new.columns.iter().filter(|column| column.len > 0) {
             column.post(&mut self.values[column.id as usize], new);
         }
-        Ok(last)
+        Ok(())
     }
 
     /// A batch that comes alone.

@@ -1,8 +1,9 @@
 //! Which series have a label: ascending refs.
 //!
 //! Nearly every list of a head holds one series (an id, a pod, an address), and that one stands in the symbol itself.
-//! Longer lists are delta varints. New series have ascending refs, so a list grows at its end; replay may bring an older
-//! ref late, which waits unsorted until there are enough of them to be worth a rewrite.
+//! Longer lists are delta varints. New series mostly have ascending refs, so a list grows at its end. Appenders that make
+//! series side by side bring theirs in turns, which ascend in themselves: a list has two such sequences. What fits neither, as
+//! a replay may bring it, waits unsorted until there is enough of it to be worth a rewrite.
 
 use tsdb_model::varint;
 
@@ -44,10 +45,49 @@ pub(crate) struct PostingLists {
 
 #[derive(Debug, Default)]
 struct List {
+    newest: Ascending,
+    /// Refs below the last one of `newest`.
+    late: Ascending,
+    /// Refs below the last ones of both.
+    latest: Vec<u64>,
+    count: u32,
+}
+
+/// ```text
+/// deltas := per ref, ascending: uvarint difference from the one before it, of the first from 0
+/// ```
+#[derive(Debug, Default)]
+struct Ascending {
     deltas: Vec<u8>,
     last: u64,
-    late: Vec<u64>,
-    count: u32,
+}
+
+impl Ascending {
+    /// Adds a ref; `false`, and it was not added, if one as high is there.
+    #[inline]
+    fn add(&mut self, series: u64) -> bool {
+        if series <= self.last {
+            return false;
+        }
+        if self.deltas.capacity() - self.deltas.len() < 10 {
+            self.deltas.reserve_exact((self.deltas.len() / 4).max(16));
+        }
+        varint::put_uvarint(&mut self.deltas, series - self.last);
+        self.last = series;
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut rest = &self.deltas[..];
+        let mut last = 0;
+        std::iter::from_fn(move || {
+            // Written by `add` alone; the empty slice ends it.
+            let (delta, n) = varint::uvarint(rest).ok()?;
+            rest = &rest[n..];
+            last += delta;
+            Some(last)
+        })
+    }
 }
 
 impl PostingLists {
@@ -109,7 +149,7 @@ impl PostingLists {
                     }
                     None => {
                         kept.iter().for_each(|&series| self.lists[list].add(series));
-                        self.lists[list].deltas.shrink_to_fit();
+                        self.lists[list].newest.deltas.shrink_to_fit();
                     }
                 }
             }
@@ -119,47 +159,46 @@ impl PostingLists {
     /// Gives back the memory that waits for more series.
     pub(crate) fn settle(&mut self) {
         self.lists.shrink_to_fit();
-        self.lists.iter_mut().for_each(|list| list.deltas.shrink_to_fit());
+        self.lists.iter_mut().for_each(List::settle);
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.lists.capacity() * size_of::<List>()
-            + self.lists.iter().map(|list| list.deltas.capacity() + list.late.capacity() * 8).sum::<usize>()
+        self.lists.capacity() * size_of::<List>() + self.lists.iter().map(List::bytes).sum::<usize>()
     }
 }
 
 impl List {
+    #[inline]
     fn add(&mut self, series: u64) {
         self.count += 1;
-        if series <= self.last {
-            self.late.push(series);
-            if self.late.len() > 64.max(self.count as usize / 8) {
-                let all: Vec<u64> = self.sorted().collect();
-                *self = Self::default();
-                all.into_iter().for_each(|series| self.add(series));
-            }
-            return;
+        if !self.newest.add(series) && !self.late.add(series) {
+            self.add_unsorted(series);
         }
-        if self.deltas.capacity() - self.deltas.len() < 10 {
-            self.deltas.reserve_exact((self.deltas.len() / 4).max(16));
+    }
+
+    #[cold]
+    fn add_unsorted(&mut self, series: u64) {
+        self.latest.push(series);
+        if self.latest.len() > 64.max(self.count as usize / 8) {
+            let all: Vec<u64> = self.sorted().collect();
+            *self = Self::default();
+            all.into_iter().for_each(|series| self.add(series));
         }
-        varint::put_uvarint(&mut self.deltas, series - self.last);
-        self.last = series;
     }
 
     fn sorted(&self) -> impl Iterator<Item = u64> + '_ {
-        let mut rest = &self.deltas[..];
-        let mut last = 0;
-        let in_order = std::iter::from_fn(move || {
-            // Written by `add` alone; the empty slice ends it.
-            let (delta, n) = varint::uvarint(rest).ok()?;
-            rest = &rest[n..];
-            last += delta;
-            Some(last)
-        });
-        let mut late = self.late.clone();
-        late.sort_unstable();
-        merge(in_order, late.into_iter())
+        let mut latest = self.latest.clone();
+        latest.sort_unstable();
+        merge(merge(self.newest.iter(), self.late.iter()), latest.into_iter())
+    }
+
+    fn settle(&mut self) {
+        self.newest.deltas.shrink_to_fit();
+        self.late.deltas.shrink_to_fit();
+    }
+
+    fn bytes(&self) -> usize {
+        self.newest.deltas.capacity() + self.late.deltas.capacity() + self.latest.capacity() * 8
     }
 }
 
@@ -181,6 +220,7 @@ mod tests {
     #[test]
     fn agrees_with_a_set() {
         let mut rng = SmallRng::seed_from_u64(3);
+        let (mut late, mut unsorted) = (0, 0);
         for round in 0..200 {
             let mut lists = PostingLists::default();
             let mut head = PostingsHead::EMPTY;
@@ -202,8 +242,12 @@ mod tests {
             lists.for_each(head, |series| got.push(series));
             assert_eq!(got, model.iter().copied().collect::<Vec<_>>());
             assert_eq!(lists.len(head), model.len());
+            late += lists.lists.iter().filter(|list| list.late.last > 0).count();
+            unsorted += lists.lists.iter().map(|list| list.latest.len()).sum::<usize>();
             lists.retain(&mut head, |_| false);
             assert_eq!(head, PostingsHead::EMPTY);
         }
+        println!("{late} lists with late refs, {unsorted} unsorted refs");
+        assert!(late > 100 && unsorted > 1_000);
     }
 }
