@@ -193,6 +193,8 @@ pub(crate) struct AppendBuffers {
     pub(crate) unlogged: Vec<u64>,
     pub(crate) ids: Vec<u8>,
     pub(crate) records: wal_format::Batch,
+    /// Whether the series that were looked for last were many and all new.
+    pub(crate) all_new: bool,
     /// For the series it is going to make.
     pub(crate) refs: OwnRefs,
     /// The partition used last: the next appender's samples mostly begin there.

@@ -61,7 +61,8 @@ impl Appender {
     }
 
     /// As [`resolve`](Self::resolve) for many series known by their labels alone: the index is locked for reading
-    /// until one is missing, and once more for making that and finding or making the rest. `then` gets the position of each
+    /// until one is missing, and once more for making that and finding or making the rest. Where the last ones were all new,
+    /// it is not looked at first: others make series too, and each look waits for them. `then` gets the position of each
     /// in order, and `refused` those that come to nothing.
     pub(super) fn resolve_many<'a>(
         &mut self,
@@ -69,27 +70,31 @@ impl Appender {
         mut then: impl FnMut(&mut Self, usize, u64) -> Option<Result<(), AppendError>>,
         mut refused: impl FnMut(usize, AppendError),
     ) {
-        let head = Arc::clone(&self.head);
-        let mut ids = std::mem::take(&mut self.buffers.ids);
         let mut missing = Vec::new();
-        // As in `resolve`: what was found stays while the index is held.
-        let index = head.index.read();
-        for (i, labels) in all.by_ref() {
-            let labels = match checked(None, labels) {
-                Ok(labels) => labels,
-                Err(error) => {
-                    refused(i, error);
-                    continue;
+        if !self.buffers.all_new {
+            let head = Arc::clone(&self.head);
+            let mut ids = std::mem::take(&mut self.buffers.ids);
+            // As in `resolve`: what was found stays while the index is held.
+            let index = head.index.read();
+            for (i, labels) in all.by_ref() {
+                let labels = match checked(None, labels) {
+                    Ok(labels) => labels,
+                    Err(error) => {
+                        refused(i, error);
+                        continue;
+                    }
+                };
+                match index.find(labels.pairs(), &mut ids).and_then(|known| then(self, i, known)) {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => refused(i, error),
+                    None => missing.push((i, labels)),
                 }
-            };
-            match index.find(labels.pairs(), &mut ids).and_then(|known| then(self, i, known)) {
-                Some(Ok(())) => {}
-                Some(Err(error)) => refused(i, error),
-                None => missing.push((i, labels)),
+                if !missing.is_empty() {
+                    break;
+                }
             }
-            if !missing.is_empty() {
-                break;
-            }
+            drop(index);
+            self.buffers.ids = ids;
         }
         for (i, labels) in all {
             match checked(None, labels) {
@@ -97,8 +102,7 @@ impl Appender {
                 Err(error) => refused(i, error),
             }
         }
-        drop(index);
-        self.buffers.ids = ids;
+        self.buffers.all_new = false;
         if !missing.is_empty() {
             self.resolve_missing(&missing, then, refused);
         }
@@ -152,6 +156,7 @@ impl Appender {
         // Before anybody can find them, also by ref.
         head.unlogged.lock().extend(made().map(|(series, _)| series));
         self.create(made().map(|(series, _)| series));
+        self.buffers.all_new = found.len() >= TOGETHER && found.iter().all(|(.., labels)| labels.is_some());
         // They stay, as this appender holds them. Those that somebody else made only do while the index is held.
         let held = found.iter().any(|(.., labels)| labels.is_none()).then_some(index);
         made().for_each(|(series, labels)| self.buffers.push_created(series, labels));
