@@ -41,6 +41,65 @@ fn appenders_that_make_series_at_once_do_not_wait_for_each_other() {
     assert_eq!(report.counts.applied, (THREADS * COMMITS * SERIES) as u64);
 }
 
+/// Two scrapes at a time, half of which they have in common: no series gets two refs and no ref two series, also behind a
+/// restart.
+#[test]
+fn first_scrapes_at_once_keep_their_series_apart() {
+    const THREADS: usize = 2;
+    const COMMITS: usize = 60;
+    const SERIES: usize = 200;
+    let dir = tempfile::tempdir().expect("a directory");
+    let fs: Fs = Arc::new(RealFs::new());
+    let (head, _) = Head::open(fs.clone(), dir.path(), HeadOptions::default()).expect("opened");
+    let scrape = |thread: usize, commit: usize| -> Vec<Labels> {
+        let id = |series: usize| match series % 2 {
+            0 => format!("both-{commit}-{series}"),
+            _ => format!("{thread}-{commit}-{series}"),
+        };
+        (0..SERIES).map(|series| Labels::from_pairs([("__name__", "fresh"), ("id", &id(series))])).collect()
+    };
+    let start = std::sync::Barrier::new(THREADS);
+    let scrapes = |head: &Head, thread: usize, t: i64| -> Vec<(Labels, u64)> {
+        start.wait();
+        let mut got = Vec::new();
+        for commit in 0..COMMITS {
+            let labels = scrape(thread, commit);
+            let mut samples = vec![Sample { series: SeriesRef(0), t, v: 1.0, st: 0 }; SERIES];
+            let mut appender = head.appender();
+            appender.append_many_by_labels(&labels, &mut samples, |at, error| panic!("{at}: {error}"));
+            appender.commit().expect("committed");
+            got.extend(labels.into_iter().zip(samples.iter().map(|sample| sample.series.0)));
+        }
+        got
+    };
+    let run = |head: &Head, t: i64| -> Vec<Vec<(Labels, u64)>> {
+        std::thread::scope(|scope| {
+            let scrapes = &scrapes;
+            let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || scrapes(head, thread, t))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        })
+    };
+    let first = run(&head, 1_700_000_000_000);
+    let mut by_labels = std::collections::HashMap::new();
+    let mut by_ref = std::collections::HashMap::new();
+    for (labels, series) in first.iter().flatten() {
+        assert_eq!(by_labels.entry(labels.clone()).or_insert(*series), series, "{labels}");
+        assert_eq!(by_ref.entry(*series).or_insert(labels.clone()), labels);
+    }
+    assert_eq!(head.series_count(), COMMITS * SERIES / 2 * (1 + THREADS));
+    let partitions = |thread: usize| -> std::collections::HashSet<u64> {
+        first[thread].iter().filter(|(labels, _)| !labels.to_string().contains("both")).map(|(_, s)| s >> 8).collect()
+    };
+    let shared = partitions(0).intersection(&partitions(1)).count();
+    println!("{shared} of {} partitions are shared", partitions(0).union(&partitions(1)).count());
+    drop(head);
+    let (head, report) = Head::open(fs, dir.path(), HeadOptions::default()).expect("opened again");
+    assert_eq!(report.counts.unknown_refs, 0);
+    for (labels, series) in run(&head, 1_700_000_015_000).iter().flatten() {
+        assert_eq!(by_labels[labels], *series, "{labels} behind the restart");
+    }
+}
+
 /// A batch by labels is the same as its samples one by one: refs, refusals, and what the log gets.
 #[test]
 fn many_by_labels_is_one_by_one() {
