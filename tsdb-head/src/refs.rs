@@ -1,15 +1,15 @@
 //! Which refs new series get.
 //!
 //! Refs are handed out in sequence, as the reference does. Appenders that make series at the same time would so have theirs
-//! in the same partitions, and then wait for each other at every scrape for as long as the series live: so who found another
-//! one making series gets the refs of a whole partition for itself, and what is left of them for the next series it makes.
+//! in the same partitions, and then wait for each other at every scrape for as long as the series live: so who has to
+//! wait for the index gets the refs of a whole partition for itself, and what is left of them for the next series it makes.
 
 use std::ops::RangeInclusive;
 
 /// No refs.
 const NONE: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 
-/// So many partitions' refs an appender sets aside once it has found others beside it, before it looks again.
+/// So many partitions' refs an appender sets aside once it has had to wait, before it has to again.
 const APART: u8 = 8;
 
 /// The refs that no series has had.
@@ -27,7 +27,7 @@ pub(crate) struct FreshRefs {
 #[derive(Debug)]
 pub(crate) struct OwnRefs {
     refs: RangeInclusive<u64>,
-    /// How many more partitions' refs it sets aside without having met anybody.
+    /// How many more partitions' refs it sets aside without having waited.
     apart: u8,
 }
 
@@ -97,8 +97,8 @@ impl FreshRefs {
 }
 
 impl OwnRefs {
-    /// Another appender makes series at the same time.
-    pub(crate) fn met_another(&mut self) {
+    /// The index was taken: mostly by another appender that makes series, and if by a reader, little is lost.
+    pub(crate) fn have_waited(&mut self) {
         self.apart = APART;
     }
 
@@ -132,7 +132,7 @@ mod tests {
             fresh.reserve(u64::MAX - 3);
             assert!(!fresh.suffice_for(1));
             if apart {
-                own.met_another();
+                own.have_waited();
             }
             let got: Vec<u64> = std::iter::from_fn(|| fresh.next(&mut own)).take(9).collect();
             assert_eq!(got, [u64::MAX - 2, u64::MAX - 1, u64::MAX]);
@@ -150,7 +150,7 @@ mod tests {
         for _ in 0..2_000 {
             let who = rng.random_range(0..own.len());
             if rng.random_bool(0.8) {
-                own[who].met_another();
+                own[who].have_waited();
             }
             for _ in 0..rng.random_range(1..400) {
                 let coming = fresh.peek(&mut own[who]);

@@ -173,7 +173,7 @@ impl Appender {
     /// The index, locked for making series. Who has to wait for it makes its series apart from those of others from now on.
     fn index_for_new<'a>(&mut self, head: &'a Shared) -> impl DerefMut<Target = LabelIndex> + use<'a> {
         head.index.try_write().unwrap_or_else(|| {
-            self.buffers.refs.met_another();
+            self.buffers.refs.have_waited();
             head.index.write()
         })
     }
@@ -240,5 +240,37 @@ fn checked(series: Option<SeriesRef>, labels: &Labels) -> Result<Cow<'_, Labels>
             _ => AppendError::EmptyLabels,
         }),
         Ok(labels) => Ok(labels),
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+    use crate::{Head, HeadOptions};
+
+    /// Others wait at scrape after scrape for who has series in their partitions.
+    #[test]
+    fn who_waits_for_the_index_makes_its_series_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fs: tsdb_vfs::Fs = Arc::new(tsdb_vfs::RealFs::new());
+        let (head, _) = Head::open(fs, dir.path(), HeadOptions::default()).expect("opened");
+        let make = |appender: &mut Appender, id: u32| {
+            appender.append(None, &Labels::from_pairs([("id", id.to_string())]), 1_700_000_000_000, 1.0).expect("new").0
+        };
+        let (mut waiting, mut other) = (head.appender(), head.appender());
+        assert_eq!(make(&mut other, 0), 1);
+        let index = head.shared.index.read();
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| (make(&mut waiting, 1), make(&mut waiting, 2)));
+            // A writer that waits keeps new readers out.
+            while head.shared.index.try_read().is_some() {
+                std::thread::yield_now();
+            }
+            drop(index);
+            assert_eq!(made.join().expect("no panic"), (256, 257));
+        });
+        assert_eq!((make(&mut other, 3), make(&mut other, 2)), (2, 257));
+        waiting.commit().expect("committed");
+        other.commit().expect("committed");
     }
 }
