@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{Dumped, dump, floats, fs, labels, options};
 use tsdb_head::{DamagePolicy, Head, HeadError, HeadOptions, Missed, ReplayDamage, ReplayReport};
 use wal_checkpoint::{Options as CheckpointOptions, Source, checkpoint};
-use wal_segment::{Compression, Log, LogOptions, LogReader, SegmentRef, layout};
+use wal_segment::{Compression, Ledger, Log, LogOptions, LogReader, SegmentRef, layout};
 
 const SERIES: usize = 50;
 /// Samples of a series in a segment.
@@ -314,6 +314,41 @@ fn without_a_ledger_a_cut_between_records_is_an_end() {
     std::fs::remove_file(tmp.path().join("wal").join(layout::LEDGER_NAME)).unwrap();
     let (_, report) = Head::open_read_only(fs(), tmp.path(), small(DamagePolicy::Strict, None)).unwrap();
     assert!(report.damage.is_empty());
+}
+
+/// The last segment but one of a log that another program wrote is read by the replay alone, and made durable afterwards.
+#[test]
+fn a_segment_whose_proof_waits_is_repaired_like_any_other() {
+    for damaged in [false, true] {
+        let tmp = tempfile::tempdir().unwrap();
+        let (head, _) = start(tmp.path(), DamagePolicy::Strict, None);
+        fill(&head, 0..6);
+        head.close().unwrap();
+        std::fs::remove_file(tmp.path().join("wal").join(layout::LEDGER_NAME)).unwrap();
+        let waits = segment(tmp.path(), 4);
+        let before = if damaged { damage(&waits) } else { std::fs::read(&waits).unwrap() };
+        if damaged {
+            assert_eq!(refused_for(tmp.path(), false), Some(4));
+            assert_eq!(std::fs::read(&waits).unwrap(), before);
+        }
+        let (head, report) = start(tmp.path(), DamagePolicy::Salvage, None);
+        let places: Vec<u64> = report.damage.iter().flat_map(|damage| &damage.at).map(|at| at.segment).collect();
+        assert_eq!(places, if damaged { vec![4] } else { vec![] });
+        assert_eq!(report.quarantined.len(), places.len());
+        assert!(report.quarantined.iter().all(|kept| std::fs::read(kept).unwrap() == before));
+        let lost = if damaged { 5 * PER_SEGMENT - 1 } else { -1 };
+        fill(&head, 6..7);
+        let all: Vec<i64> = (0..7 * PER_SEGMENT).filter(|&t| t != lost).collect();
+        assert_eq!(times(&dump(&head), 0), all);
+        head.close().unwrap();
+        let ledger = Ledger::load(&fs(), &tmp.path().join("wal")).unwrap();
+        // A repair makes what it writes durable by itself.
+        let from = if damaged { 5 } else { 4 };
+        assert!((from..7).all(|segment| ledger.get(segment).is_some_and(|entry| entry.sealed)), "{ledger:?}");
+        let (head, report) = start(tmp.path(), DamagePolicy::Strict, None);
+        assert!(report.damage.is_empty(), "{:?}", report.damage);
+        assert_eq!(times(&dump(&head), 0), all);
+    }
 }
 
 #[test]

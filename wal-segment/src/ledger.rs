@@ -231,7 +231,7 @@ impl Ledger {
     /// Replaces the ledger in `dir` by this one, atomically and durably. For directories that no [`Log`](crate::Log) has
     /// open: theirs would go on in a file that has lost its name.
     pub fn store(&self, fs: &Fs, dir: &Path) -> io::Result<()> {
-        LedgerWriter::replace(fs, dir, self, self.last_segment().map_or(0, |last| last + 1)).map(drop)
+        LedgerWriter::replace(fs, dir, self, None, self.last_segment().map_or(0, |last| last + 1)).map(drop)
     }
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {
@@ -251,9 +251,17 @@ pub(crate) struct LedgerWriter {
 }
 
 impl LedgerWriter {
-    /// Replaces the ledger in `dir` by one with these entries, atomically. Nothing durable is forgotten if that fails.
-    pub(crate) fn replace(fs: &Fs, dir: &Path, ledger: &Ledger, next_segment: u64) -> io::Result<Self> {
-        let oldest = ledger.entries.first_key_value().map_or(next_segment, |(&first, _)| first);
+    /// Replaces the ledger in `dir` by one with these entries, and room for what comes to be known of `first` and those behind
+    /// it, atomically. Nothing durable is forgotten if that fails.
+    pub(crate) fn replace(
+        fs: &Fs,
+        dir: &Path,
+        ledger: &Ledger,
+        first: Option<u64>,
+        next_segment: u64,
+    ) -> io::Result<Self> {
+        let known = ledger.first_segment();
+        let oldest = known.into_iter().chain(first).min().unwrap_or(next_segment);
         let base = if next_segment - oldest.min(next_segment) < MAX_SEGMENTS { oldest } else { next_segment };
         let (path, temporary) = paths(dir);
         if fs.exists(&temporary)? {

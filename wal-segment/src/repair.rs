@@ -195,7 +195,7 @@ pub fn apply(fs: &Fs, plan: Plan) -> Result<Report, Error> {
         let len = fs.metadata(&dir.join(LEDGER_NAME)).map_err(Error::io(&dir))?.len;
         report.quarantined.push(quarantine::keep_range(fs, &dir, &dir.join(LEDGER_NAME), 0, len)?);
         let next = layout::segments(fs, &dir)?.last().map_or(0, |last| last.index + 1);
-        LedgerWriter::replace(fs, &dir, &ledger, next).map_err(Error::io(&dir))?;
+        LedgerWriter::replace(fs, &dir, &ledger, None, next).map_err(Error::io(&dir))?;
     }
     Ok(report)
 }

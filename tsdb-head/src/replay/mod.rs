@@ -172,7 +172,7 @@ impl Ahead {
             return Ok(None);
         }
         let (Ok(settled), Ok((checkpoint, segments))) =
-            (Log::settled(fs, wal, options), layout::replay_segments(fs, wal))
+            (Log::settled(fs, wal, &open_log::beside_replay(options)), layout::replay_segments(fs, wal))
         else {
             return Ok(None);
         };
@@ -246,6 +246,9 @@ fn replay_all<O: FnOnce(&mut ReplayReport) -> Result<Option<Log>, HeadError>>(
         }
         log => log,
     };
+    if let Some(log) = &shared.log {
+        log.prove()?;
+    }
     Ok((shared, report))
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use tsdb_vfs::Fs;
 use wal_checkpoint::Error as CheckpointError;
 use wal_segment::repair::{self, Action};
-use wal_segment::{Check, Error, Ledger, Log, LogOptions, OpenReport, ReadError, layout};
+use wal_segment::{Check, Durability, Error, Ledger, Log, LogOptions, OpenReport, ReadError, layout};
 
 use super::report::{ReplayDamage, ReplayReport};
 use crate::HeadError;
@@ -29,8 +29,14 @@ pub(super) fn open(
 }
 
 pub(super) fn attempt(fs: &Fs, dir: &Path, options: &LogOptions) -> Opened {
-    // The replay reads the rest, and compares it with the ledger.
-    Log::open(fs.clone(), dir, LogOptions { check: Check::Tail, ..options.clone() })
+    Log::open(fs.clone(), dir, beside_replay(options))
+}
+
+/// The replay reads the rest, and compares it with the ledger. What may not be on the disk it reads as well as what is; with
+/// the durability of a log whose segments are synced while the next ones are written, nobody waits for that either.
+pub(super) fn beside_replay(options: &LogOptions) -> LogOptions {
+    let later = options.durability == Durability::Rotate && options.background_sync;
+    LogOptions { check: if later { Check::Torn } else { Check::Tail }, ..options.clone() }
 }
 
 /// Reports what was found, and repairs the log if it could not be opened for damage.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
+use crate::log::proof::prove_outside;
 use crate::log::writer::Writer;
 
 /// Stops and joins its thread when it is dropped.
@@ -39,7 +40,7 @@ impl Background {
         let thread = std::thread::Builder::new().name("wal-sync".to_owned()).spawn(move || {
             while theirs.wait(tick) {
                 // The writer keeps the failure and tells the next caller.
-                if let Err(e) = sync_outside(&writer) {
+                if let Err(e) = sync_outside(&writer).and_then(|()| prove_outside(&writer)) {
                     tracing::warn!(error = %e, "the log can't be synced");
                 }
             }

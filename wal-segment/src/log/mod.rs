@@ -8,6 +8,7 @@ mod background;
 mod commit;
 mod open;
 mod options;
+mod proof;
 mod recover;
 mod retained;
 mod segment;
@@ -26,6 +27,7 @@ use background::Background;
 use commit::Group;
 pub use open::{Healed, OpenReport};
 pub use options::{Check, Durability, LogOptions};
+use proof::Unproven;
 pub use recover::Recovered;
 pub(crate) use segment::SegmentFile;
 use writer::Writer;
@@ -56,12 +58,15 @@ impl Log {
     /// [`Error::Damaged`] if there is damage that no crash explains: [`repair`](crate::repair) it first.
     pub fn open(fs: Fs, dir: &Path, options: LogOptions) -> Result<(Self, OpenReport), Error> {
         options.validate()?;
-        let open::Prepared { report, ledger } = open::prepare(&fs, dir, &options)?;
+        let open::Prepared { report, ledger, unproven } = open::prepare(&fs, dir, &options)?;
+        let first = unproven.as_ref().map(Unproven::index);
         let ledger = match options.ledger {
-            true => Some(LedgerWriter::replace(&fs, dir, &ledger, report.segment).map_err(Error::io(dir))?),
+            true => Some(LedgerWriter::replace(&fs, dir, &ledger, first, report.segment).map_err(Error::io(dir))?),
             false => None,
         };
-        let writer = Arc::new(Mutex::new(Writer::create(fs, dir, report.segment, &options, ledger)?));
+        let mut writer = Writer::create(fs, dir, report.segment, &options, ledger)?;
+        writer.unproven = unproven.map(Arc::new);
+        let writer = Arc::new(Mutex::new(writer));
         let background = if options.background_sync && options.durability != Durability::Always {
             let interval = writer.lock().interval();
             Some(Background::start(writer.clone(), interval).map_err(Error::io(dir))?)
@@ -72,8 +77,8 @@ impl Log {
         Ok((log, report))
     }
 
-    /// The segments that [`open`](Self::open) with [`Check::Tail`] neither reads nor writes: they can be read while it is at
-    /// work on those behind them.
+    /// The segments that [`open`](Self::open) with [`Check::Tail`] or [`Check::Torn`], as the options say, neither reads nor
+    /// writes: they can be read while it is at work on those behind them.
     ///
     /// # Errors
     ///
@@ -100,16 +105,33 @@ impl Log {
         self.group.append_stored(&self.writer, records)
     }
 
-    /// Makes everything that was appended durable.
+    /// Makes everything durable: what was appended, and what [`prove`](Self::prove) is for.
     pub fn sync(&self) -> Result<(), Error> {
         match self.background {
             Some(_) => {
                 self.check()?;
                 background::sync_outside(&self.writer)?;
-                self.check()
+                self.check()?;
             }
-            None => self.writer.lock().sync(),
+            None => self.writer.lock().sync()?,
         }
+        proof::prove_outside(&self.writer)
+    }
+
+    /// Makes durable what [`Check::Torn`] has left for later. A thread of the log's does that meanwhile if it has one
+    /// ([`LogOptions::background_sync`]), and tries again with each of its syncs should it fail; else the caller does.
+    ///
+    /// # Errors
+    ///
+    /// When the segment cannot be read, written or synced. What is appended does not depend on it: the log can be written to
+    /// as before.
+    pub fn prove(&self) -> Result<(), Error> {
+        let wake = self.writer.lock().wake.clone();
+        match wake {
+            Some(wake) => wake.request(),
+            None => proof::prove_outside(&self.writer)?,
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -171,6 +193,10 @@ impl Log {
     pub fn close(self) -> Result<(), Error> {
         let Self { writer, background, .. } = self;
         drop(background);
-        writer.lock().close()
+        let mut writer = writer.lock();
+        writer.close()?;
+        writer.prove()?;
+        writer.write_notes();
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Damage, Error, ReadError};
 use crate::layout::{self, SegmentRef};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::log::options::{Check, LogOptions};
+use crate::log::proof::Unproven;
 use crate::parallel::{self, ParallelOptions};
 use crate::quarantine;
 use crate::scan::Scan;
@@ -51,6 +52,7 @@ pub struct Healed {
 pub(super) struct Prepared {
     pub(super) report: OpenReport,
     pub(super) ledger: Ledger,
+    pub(super) unproven: Option<Unproven>,
 }
 
 pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepared, Error> {
@@ -61,6 +63,7 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
     let mut report = OpenReport { foreign, ..OpenReport::default() };
 
     let tail = tail_start(&segments, &ledger);
+    let proven = proven_start(&segments, &ledger, tail, options);
     if options.check == Check::All {
         if let Some(checkpoint) = layout::last_checkpoint(fs, dir)? {
             let segments = layout::segments(fs, &checkpoint.path)?;
@@ -76,9 +79,16 @@ pub(super) fn prepare(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Prepa
         report.ledger_kept = Some(quarantine::keep_range(fs, dir, &path, 0, len)?);
         report.lost.extend(ledger.missing_from(dir));
     }
-    heal(fs, dir, &segments[tail..], &mut ledger, &mut report)?;
+    heal(fs, dir, &segments[proven..], &mut ledger, &mut report)?;
+    let unproven = segments[tail..proven].first().map(|segment| {
+        let behind = ledger.entries().find(|entry| entry.segment > segment.index && entry.sealed).copied();
+        if let Some(entry) = behind {
+            ledger.insert(LedgerEntry { sealed: false, ..entry });
+        }
+        Unproven::new(fs.clone(), segment.clone(), behind)
+    });
     report.segment = layout::segments(fs, dir)?.last().map_or(0, |last| last.index + 1);
-    Ok(Prepared { report, ledger })
+    Ok(Prepared { report, ledger, unproven })
 }
 
 /// Creates a directory and its parents, durably. One that is there already may have been made by an attempt that was
@@ -100,12 +110,13 @@ fn create_dir(fs: &Fs, dir: &Path) -> Result<(), Error> {
     synced.map_err(Error::io(parent))
 }
 
-/// The segments that [`prepare`] leaves alone when it looks at the log's end only.
+/// The segments that [`prepare`] leaves alone when it looks at the log's end only, and those that are proven later.
 pub(super) fn settled(fs: &Fs, dir: &Path, options: &LogOptions) -> Result<Vec<SegmentRef>, Error> {
     let mut segments = layout::segments(fs, dir)?;
     layout::check_sequence(&segments)?;
     let (ledger, _) = known(fs, dir, options, &segments)?;
-    segments.truncate(tail_start(&segments, &ledger));
+    let tail = tail_start(&segments, &ledger);
+    segments.truncate(proven_start(&segments, &ledger, tail, options));
     Ok(segments)
 }
 
@@ -132,7 +143,23 @@ fn tail_start(segments: &[SegmentRef], ledger: &Ledger) -> usize {
     let before = Some(last).filter(|i| *i < segments.len() && unknown(i)).and_then(|last| filled(&segments[..last]));
     let last = before.filter(unknown).unwrap_or(last);
     let open = segments.iter().position(|segment| ledger.get(segment.index).is_some_and(|entry| !entry.sealed));
-    open.map_or(last, |open| open.min(last))
+    // Behind a segment that is to be proven the ledger calls one incomplete.
+    let before = open.and_then(|open| filled(&segments[..open])).filter(unknown);
+    before.or(open).map_or(last, |first| first.min(last))
+}
+
+/// The first segment of the log's end, `tail`, that is dealt with when the log is opened: the one behind a complete one that
+/// others wrote, if that can wait.
+fn proven_start(segments: &[SegmentRef], ledger: &Ledger, tail: usize, options: &LogOptions) -> usize {
+    let waits = options.check == Check::Torn
+        && segments.get(tail).is_some_and(|segment| is_complete(segment, &segments[tail + 1..], ledger));
+    tail + usize::from(waits)
+}
+
+/// Of a segment without an entry that another one follows only this much is known: its writer was done with it, and an empty
+/// record before its padding is one.
+fn is_complete(segment: &SegmentRef, behind: &[SegmentRef], ledger: &Ledger) -> bool {
+    ledger.get(segment.index).is_none() && behind.iter().any(|segment| segment.len > 0)
 }
 
 /// Reads segments that no crash can have torn, and returns what the ledger misses in them.
@@ -148,9 +175,7 @@ fn check(fs: &Fs, segments: &[SegmentRef], ledger: &Ledger) -> Result<Vec<Damage
 fn heal(fs: &Fs, dir: &Path, tail: &[SegmentRef], ledger: &mut Ledger, report: &mut OpenReport) -> Result<(), Error> {
     for (i, segment) in tail.iter().enumerate() {
         let entry = ledger.get(segment.index);
-        // Of a segment without an entry that another one follows only this much is known: its writer was done with it, and
-        // an empty record before its padding is one.
-        let complete = entry.is_none() && tail[i + 1..].iter().any(|segment| segment.len > 0);
+        let complete = is_complete(segment, &tail[i + 1..], ledger);
         let durable = entry.map_or(0, |entry| entry.offset);
         let sealed = entry.is_some_and(|entry| entry.sealed);
         // If it can't be opened for that, reading it may have something better to say.

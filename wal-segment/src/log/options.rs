@@ -45,8 +45,14 @@ pub enum Check {
     /// damaged, and so delete.
     #[default]
     All,
-    /// Only what a crash can have torn. For a caller that has just read the rest without an error.
+    /// Only what a crash can have torn, or left on its way to the disk. For a caller that has just read the rest without an
+    /// error.
     Tail,
+    /// Only what a crash can have torn. Of what else may not be on the disk, a complete segment that another program wrote
+    /// before its last, nothing is read or written before [`prove`](crate::Log::prove) is called, or
+    /// [`sync`](crate::Log::sync) or [`close`](crate::Log::close). For a caller that reads it while the log is being opened,
+    /// and does not want to wait for the disk.
+    Torn,
 }
 
 impl Default for LogOptions {

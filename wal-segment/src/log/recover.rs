@@ -26,7 +26,7 @@ impl Writer {
     /// log read-only, and the next call starts again: `pending` keeps what was collected once the first file is cut.
     pub(super) fn recover(&mut self, pending: &mut Option<Recovered>) -> Result<Recovered, Error> {
         if self.read_only.is_none() {
-            return Ok(Recovered { durable_to: self.durable_position(), ..Recovered::default() });
+            return Ok(Recovered { durable_to: self.durable_end(), ..Recovered::default() });
         }
         if pending.is_none() {
             *pending = Some(self.collect());
@@ -47,7 +47,7 @@ impl Writer {
     }
 
     fn collect(&self) -> Recovered {
-        let mut recovered = Recovered { durable_to: self.durable_position(), ..Recovered::default() };
+        let mut recovered = Recovered { durable_to: self.durable_end(), ..Recovered::default() };
         let mut decompressor = Decompressor::default();
         for segment in self.unsynced.iter().chain([&self.current]) {
             let wanted = segment.tally.records - segment.durable_tally.records;

@@ -16,6 +16,7 @@ use crate::layout::{self, segment_name};
 use crate::ledger::{LedgerEntry, LedgerWriter};
 use crate::log::background::Signal;
 use crate::log::options::{Durability, LogOptions};
+use crate::log::proof::Unproven;
 use crate::log::retained::Retained;
 use crate::log::segment::{Mark, Segment, SyncJob};
 
@@ -44,8 +45,10 @@ pub(crate) struct Writer {
     offset: u64,
     /// Complete segments that are not durable, oldest first.
     pub(super) unsynced: Vec<Segment>,
+    /// A segment before all of them that may not be durable either.
+    pub(super) unproven: Option<Arc<Unproven>>,
     /// What is durable and not yet in the ledger.
-    notes: Vec<LedgerEntry>,
+    pub(super) notes: Vec<LedgerEntry>,
     pub(super) ledger: Option<LedgerWriter>,
     pub(super) retained: Retained,
     pub(super) read_only: Option<Arc<std::io::Error>>,
@@ -115,6 +118,7 @@ impl Writer {
             out: Vec::new(),
             offset: 0,
             unsynced: Vec::new(),
+            unproven: None,
             notes: Vec::new(),
             ledger,
             retained: Retained::new(options.durability),
@@ -137,7 +141,8 @@ impl Writer {
     }
 
     pub(crate) fn exposed_bytes(&self) -> u64 {
-        self.unsynced.iter().chain([&self.current]).map(|segment| segment.len - segment.durable).sum()
+        let ours: u64 = self.unsynced.iter().chain([&self.current]).map(|segment| segment.len - segment.durable).sum();
+        ours + self.unproven.as_ref().map_or(0, |unproven| unproven.len())
     }
 
     pub(crate) fn read_only_since(&self) -> Option<Arc<std::io::Error>> {
@@ -409,11 +414,19 @@ impl Writer {
     pub(super) fn sync_failed(&mut self, job: &SyncJob, source: Arc<std::io::Error>) -> Error {
         // What a failed fsync covered is in nobody's hands: no later fsync may claim it.
         self.read_only.get_or_insert(source.clone());
-        Error::NotDurable { path: job.file.path.clone(), from: self.durable_position(), source }
+        Error::NotDurable { path: job.file.path.clone(), from: self.durable_end(), source }
     }
 
     /// Everything before this is durable.
     pub(crate) fn durable_position(&self) -> Position {
+        match &self.unproven {
+            Some(unproven) => Position { segment: unproven.index(), offset: 0 },
+            None => self.durable_end(),
+        }
+    }
+
+    /// Everything before this that was appended since the log was opened is durable.
+    pub(super) fn durable_end(&self) -> Position {
         let oldest = self.unsynced.first().unwrap_or(&self.current);
         Position { segment: oldest.index, offset: oldest.durable }
     }
@@ -456,6 +469,7 @@ impl Writer {
             self.fs.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
             self.removal_unsynced = false;
             self.unsynced.retain(|unsynced| unsynced.index != old.index);
+            self.unproven.take_if(|unproven| unproven.index() == old.index);
             removed += 1;
         }
         Ok(removed)
