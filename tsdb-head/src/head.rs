@@ -251,6 +251,19 @@ impl Shared {
         self.directory.read().get(number).cloned()
     }
 
+    /// As [`cell`](Self::cell), for who was in another partition before: mostly in the one before this.
+    #[inline]
+    pub(crate) fn cell_behind(&self, before: Option<&PartitionCell>, number: u64) -> Option<Arc<PartitionCell>> {
+        let Some(before) = before.filter(|before| before.number.wrapping_add(1) == number) else {
+            return self.cell(number);
+        };
+        before.next().or_else(|| {
+            let next = self.cell(number)?;
+            before.found_next(&next);
+            Some(next)
+        })
+    }
+
     /// No new series gets this ref or a lower one.
     pub(crate) fn reserve_ref(&self, series: u64) {
         self.refs.lock().reserve(series);

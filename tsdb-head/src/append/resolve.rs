@@ -225,7 +225,7 @@ impl Appender {
         }
         std::mem::swap(&mut self.cell, &mut self.cell_before);
         if !is_it(&self.cell) {
-            self.cell = self.head.cell(number);
+            self.cell = self.head.cell_behind(self.cell_before.as_deref(), number);
         }
         self.cell.is_some()
     }
@@ -272,5 +272,30 @@ mod tests {
         assert_eq!((make(&mut other, 3), make(&mut other, 2)), (2, 257));
         waiting.commit().expect("committed");
         other.commit().expect("committed");
+    }
+
+    /// Who knows the partition behind one does not ask the directory for it; one that has gone is asked for again.
+    #[test]
+    fn the_next_partition_is_the_one_that_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fs: tsdb_vfs::Fs = Arc::new(tsdb_vfs::RealFs::new());
+        let (head, _) = Head::open(fs, dir.path(), HeadOptions::default()).expect("opened");
+        let shared = &head.shared;
+        let made = |number| Arc::clone(shared.directory.write().get_or_insert(number));
+        let (five, six) = (made(5), made(6));
+        let found = |number| shared.cell_behind(Some(&five), number);
+        let is = |found: Option<Arc<PartitionCell>>, cell: &Arc<PartitionCell>| {
+            found.is_some_and(|found| Arc::ptr_eq(&found, cell))
+        };
+        assert!(is(found(6), &six));
+        // Without the directory, which does not know it any more; and not what lies elsewhere.
+        shared.directory.write().remove(6);
+        assert!(is(found(6), &six) && found(7).is_none() && found(4).is_none() && is(found(5), &five));
+        six.dead.store(true, Ordering::SeqCst);
+        assert!(found(6).is_none());
+        let other = made(6);
+        assert!(is(found(6), &other) && is(shared.cell_behind(None, 6), &other));
+        drop(six);
+        assert!(is(found(6), &other));
     }
 }

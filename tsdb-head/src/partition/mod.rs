@@ -21,6 +21,7 @@ mod segments;
 mod snapshot;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use head_chunks::Encoding;
@@ -29,7 +30,7 @@ use head_chunks::packed::PackedState;
 use crate::index::Rank;
 use crate::isolation::TxLog;
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub(crate) use cut::ChunkRules;
 pub(crate) use float::Appended;
 use gate::Gate;
@@ -50,6 +51,8 @@ pub(crate) struct PartitionCell {
     pub(crate) number: u64,
     /// Set when the partition has left the directory: whoever still holds it looks again.
     pub(crate) dead: AtomicBool,
+    /// The partition behind this one, for who comes from here: the directory's lock is everybody's.
+    next: OnceLock<Weak<PartitionCell>>,
     pub(crate) data: Mutex<Partition>,
 }
 
@@ -131,7 +134,19 @@ pub(crate) enum Refusal {
 
 impl PartitionCell {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, dead: AtomicBool::new(false), data: Mutex::new(Partition::default()) }
+        let data = Mutex::new(Partition::default());
+        Self { number, dead: AtomicBool::new(false), next: OnceLock::new(), data }
+    }
+
+    /// The partition behind this one, if it has been [found](Self::found_next) and is still there.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Arc<Self>> {
+        self.next.get()?.upgrade().filter(|next| !next.dead.load(SeqCst))
+    }
+
+    /// Remembers the partition behind this one. The first one found counts: should it go, the directory is asked again.
+    pub(crate) fn found_next(&self, next: &Arc<Self>) {
+        self.next.get_or_init(|| Arc::downgrade(next));
     }
 }
 
