@@ -190,7 +190,7 @@ impl PackedState {
     ///
     /// # Errors
     /// [`Misfit`].
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, t: i64, v: f64, emit: &mut impl FnMut([u8; PIECE])) -> Result<(), Misfit> {
         let form = self.form();
         if form == 0 {

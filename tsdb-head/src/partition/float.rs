@@ -55,7 +55,7 @@ pub(crate) enum Appended {
 
 impl Hot {
     /// Puts a sample behind the others of an open chunk; `false` (nothing changed) if its header cannot count another one.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, segments: &mut Segments, t: i64, v: f64) -> bool {
         let mut at = self.xor.full_pieces();
         let chain = &mut self.chain;
@@ -207,7 +207,7 @@ impl Partition {
     }
 
     /// Appends a float. `st` is its start timestamp, 0 for none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_float(&mut self, row: usize, st: i64, t: i64, v: f64, rules: &ChunkRules) -> Appended {
         let hot = &mut self.hot[row];
         if t <= hot.xor.last_t() {
