@@ -10,8 +10,8 @@ use rand::{Rng, RngCore, SeedableRng};
 use tsdb_vfs::sim::{Failure, Fault, Kept, OpKind};
 use tsdb_vfs::{Fs, Journal, Scenario, SimFs, Vfs};
 use wal_segment::{
-    Check, Compression, Durability, Error, Item, Log, LogOptions, LogReader, PAGE_SIZE, Position, SalvageReader,
-    layout, repair,
+    Check, Compression, Durability, Error, Item, Log, LogOptions, LogReader, PAGE_SIZE, Position, ReadError,
+    SalvageReader, layout, repair,
 };
 
 use crate::model::{Id, Model, Note, Order};
@@ -194,6 +194,19 @@ impl Program {
         self.count(|seen| seen.healed += u64::from(report.healed.is_some()));
         let damaged = self.profile == Profile::Repair;
         assert!(report.lost.is_empty() || damaged, "opening says that durable records are lost: {report:?}");
+        if self.options.check == Check::Torn {
+            // Who opens it so reads the rest, and has what is damaged there repaired.
+            let fs: Fs = std::sync::Arc::new(disk.clone());
+            let mut reader = LogReader::open(fs, Path::new(DIR))?;
+            loop {
+                match reader.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(ReadError::Damage(damage)) => return Err(Error::Damaged(damage)),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
         // What opening lets be read is durable then, whatever was looked at first.
         log.prove()?;
         Ok(log)
