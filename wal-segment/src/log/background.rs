@@ -39,7 +39,7 @@ impl Background {
         let tick = interval.map(|interval| (interval / 2).max(Duration::from_micros(100)));
         let thread = std::thread::Builder::new().name("wal-sync".to_owned()).spawn(move || {
             while theirs.wait(tick) {
-                // The writer keeps the failure and tells the next caller.
+                // The writer keeps the failure and tells the next caller; a proof is tried again with the next sync.
                 if let Err(e) = sync_outside(&writer).and_then(|()| prove_outside(&writer)) {
                     tracing::warn!(error = %e, "the log can't be synced");
                 }

@@ -193,10 +193,7 @@ impl Log {
     pub fn close(self) -> Result<(), Error> {
         let Self { writer, background, .. } = self;
         drop(background);
-        let mut writer = writer.lock();
-        writer.close()?;
-        writer.prove()?;
-        writer.write_notes();
-        Ok(())
+        writer.lock().close()?;
+        proof::prove_outside(&writer)
     }
 }

@@ -76,13 +76,6 @@ pub(super) fn prove_outside(writer: &Mutex<Writer>) -> Result<(), Error> {
 }
 
 impl Writer {
-    /// As [`prove_outside`], for who has the writer.
-    pub(super) fn prove(&mut self) -> Result<(), Error> {
-        let Some(unproven) = self.unproven.clone() else { return Ok(()) };
-        let proven = unproven.prove();
-        self.proven(&unproven, proven)
-    }
-
     fn proven(&mut self, which: &Arc<Unproven>, proven: std::io::Result<Vec<LedgerEntry>>) -> Result<(), Error> {
         // A checkpoint may stand for it by now, or somebody else was here.
         if !self.unproven.as_ref().is_some_and(|unproven| Arc::ptr_eq(unproven, which)) {
