@@ -151,7 +151,7 @@ impl Appender {
 }
 
 /// Puts floats of one partition into their chunks. What follows is nearly all of it shifts by as many bits as a sample has:
-/// where each is one instruction, and their number is counted by one, counters take 5 % less time to commit and gauges 10 %.
+/// where each is one instruction, and their number is counted by one, an ingest of counters takes 5 % less time, of gauges 12 %.
 fn apply_run(
     head: &Shared,
     isolated: bool,
